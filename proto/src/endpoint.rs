@@ -1,0 +1,103 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::mesh::v1;
+use crate::{NodeId, ServiceName, SpiffeId};
+
+/// What a service speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http,
+    /// Opaque bytes over TCP.
+    Tcp,
+}
+
+/// A protocol that this version does not carry.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not a protocol this version carries; known: http, tcp")]
+pub struct UnknownProtocol(String);
+
+impl FromStr for Protocol {
+    type Err = UnknownProtocol;
+
+    fn from_str(text: &str) -> Result<Self, UnknownProtocol> {
+        match text {
+            "http" => Ok(Self::Http),
+            "tcp" => Ok(Self::Tcp),
+            other => Err(UnknownProtocol(other.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http => "http",
+            Self::Tcp => "tcp",
+        })
+    }
+}
+
+impl From<Protocol> for v1::Protocol {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Http => Self::Http,
+            Protocol::Tcp => Self::Tcp,
+        }
+    }
+}
+
+impl TryFrom<v1::Protocol> for Protocol {
+    type Error = UnknownProtocol;
+
+    fn try_from(protocol: v1::Protocol) -> Result<Self, UnknownProtocol> {
+        match protocol {
+            v1::Protocol::Http => Ok(Self::Http),
+            v1::Protocol::Tcp => Ok(Self::Tcp),
+            other => Err(UnknownProtocol(other.as_str_name().to_owned())),
+        }
+    }
+}
+
+/// What tells one endpoint from every other in the mesh.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointKey {
+    /// The node that offers it.
+    pub node: NodeId,
+    /// The service.
+    pub service: ServiceName,
+    /// Which instance, where a node offers several.
+    pub instance: u32,
+}
+
+/// One instance of a service, as the data plane sees it: plain data, taken from gossip's `View`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Who it is.
+    pub key: EndpointKey,
+    /// The name in the certificate of its node: the connection is checked against it.
+    pub spiffe: SpiffeId,
+    /// Where its node accepts QUIC.
+    pub address: SocketAddr,
+    /// The port callers use.
+    pub port: u16,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Where its node stands; empty if it does not say.
+    pub zone: Arc<str>,
+    /// Free words of its owner.
+    pub labels: Arc<BTreeMap<String, String>>,
+    /// Its owner says that it can serve.
+    pub healthy: bool,
+    /// Its owner asks for no new requests.
+    pub draining: bool,
+    /// Capacity relative to others, 100 being the usual.
+    pub weight: u32,
+}
