@@ -1,1 +1,40 @@
+//! Who is alive in the mesh, and what they offer. Sans-IO: no sockets, no clock, no randomness of its own.
+//!
+//! A driver (in `node`) feeds an [`Engine`] with [`Input`]s, carries out the [`Output`]s it returns, and calls it
+//! again at [`Engine::poll_timeout`]. Readers borrow the immutable [`View`].
+//!
+//! Every datagram goes the same way in: `envelope` (group key), `admission` (who sent it, from where, never twice),
+//! `swim` (hearsay is taken out), `membership` (foca decides who is alive), `view` (what readers see).
 
+// mod admission;
+pub mod catalog;
+mod config;
+// mod contact;
+mod credential;
+mod engine;
+// mod envelope;
+mod event;
+mod key;
+mod keyring;
+// mod membership;
+// mod notice;
+// mod padding;
+// mod redial;
+mod remembered;
+// mod replay;
+// mod rumour;
+// mod swim;
+// mod timers;
+mod view;
+
+// #[cfg(test)]
+// mod sim;
+
+pub use config::{Config, Timings};
+pub use credential::{CredentialVerifier, VerifiedCredential};
+pub use engine::{Engine, Input, Output};
+pub use event::{Event, Refusal, Rejection};
+pub use key::{KeyError, SigningKey, verify};
+pub use keyring::{Keyring, KeyringError};
+pub use remembered::{Remembered, RememberedMember};
+pub use view::{Changes, Member, State, View};

@@ -1,1 +1,2 @@
-fn main(){}
+//! The binary `starling`.
+fn main() {}

@@ -1,0 +1,267 @@
+use std::fmt;
+use std::net::SocketAddr;
+
+use starling_proto::{Generation, NodeId, SpiffeId};
+
+/// Something to log and to count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A member is alive: new, back, or it refuted a suspicion.
+    MemberUp {
+        /// Who.
+        node: NodeId,
+        /// Its name.
+        name: String,
+    },
+    /// A probe of a member went unanswered.
+    MemberSuspect {
+        /// Who.
+        node: NodeId,
+        /// Its name.
+        name: String,
+    },
+    /// A member is believed dead.
+    MemberDown {
+        /// Who.
+        node: NodeId,
+        /// Its name.
+        name: String,
+    },
+    /// A member left on purpose.
+    MemberLeft {
+        /// Who.
+        node: NodeId,
+        /// Its name.
+        name: String,
+        /// What it gave as reason.
+        reason: String,
+    },
+    /// A member that was down or left for long is no longer listed.
+    MemberForgotten {
+        /// Who.
+        node: NodeId,
+    },
+    /// A member restarted: its generation rose.
+    MemberRestarted {
+        /// Who.
+        node: NodeId,
+        /// Its name.
+        name: String,
+        /// Its new generation.
+        generation: Generation,
+    },
+    /// The states were exchanged with a peer over a connection: it is admitted.
+    Joined {
+        /// Who.
+        node: NodeId,
+        /// Its name.
+        name: String,
+    },
+    /// A peer's join was refused.
+    Refused {
+        /// The name in its certificate.
+        peer: SpiffeId,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A datagram, or a part of it, was refused. Nothing else happened.
+    Rejected {
+        /// Where it came from.
+        from: SocketAddr,
+        /// Why.
+        reason: Rejection,
+    },
+    /// Something that a third party passed on was refused.
+    RejectedRecord {
+        /// Whose it claimed to be.
+        owner: NodeId,
+        /// Why.
+        reason: String,
+    },
+    /// Members accuse one of having failed them.
+    Accused {
+        /// Whom.
+        node: NodeId,
+        /// By whom this time.
+        by: NodeId,
+        /// How many accuse this identity of it by now.
+        accusers: usize,
+    },
+    /// Others took this node for dead, so it renewed its identity.
+    Renewed {
+        /// The new number.
+        rejoin: u16,
+    },
+    /// The mesh remembers a higher generation than this node had, so it was raised: the clock was set back, and the
+    /// disk's memory is gone.
+    GenerationRaised {
+        /// Before.
+        from: Generation,
+        /// Now.
+        to: Generation,
+    },
+}
+
+/// Why a join was refused. [`Refusal::code`] goes to the peer with the text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// It speaks a version that this node does not.
+    #[error("join state of version {0}; this node speaks version 1")]
+    Version(u32),
+    /// The state does not hold together.
+    #[error("malformed join state: {0}")]
+    Malformed(String),
+    /// The node dialed itself.
+    #[error("this is the node itself")]
+    Ourselves,
+    /// The credential does not hold.
+    #[error("credential: {0}")]
+    Credential(String),
+    /// The credential is good, but of another node than the one that connected.
+    #[error("the credential names {credential}, the connection {connection}")]
+    OtherName {
+        /// In the credential.
+        credential: SpiffeId,
+        /// In the TLS certificate.
+        connection: SpiffeId,
+    },
+    /// Another live node has this name with another key.
+    #[error("two nodes with one name: {name} is {holder} at {address}; issue each node a name of its own")]
+    NameTaken {
+        /// The name.
+        name: SpiffeId,
+        /// Who has it.
+        holder: NodeId,
+        /// Where.
+        address: SocketAddr,
+    },
+    /// The mesh is full.
+    #[error("the mesh has {limit} members, which is its limit (gossip.member_limit)")]
+    MemberLimit {
+        /// The limit.
+        limit: usize,
+    },
+}
+
+impl Refusal {
+    /// A stable word for `mesh.v1.ControlError.code`.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Version(_) => "version",
+            Self::Malformed(_) => "malformed",
+            Self::Ourselves => "self",
+            Self::Credential(_) => "credential",
+            Self::OtherName { .. } => "other-name",
+            Self::NameTaken { .. } => "name-taken",
+            Self::MemberLimit { .. } => "member-limit",
+        }
+    }
+}
+
+/// Why a datagram, or a part of it, was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// Longer than any packet may be, or shorter than any can be.
+    Size,
+    /// A version of the envelope that this node does not speak.
+    Version,
+    /// Sealed with a group key of an epoch that is not accepted.
+    Epoch,
+    /// Not sealed with the group key: an outsider, or damage.
+    Unsealed,
+    /// Sealed, but no packet.
+    Malformed,
+    /// For another node.
+    WrongDestination,
+    /// Of this node itself: an echo.
+    Ourselves,
+    /// The sender is not admitted.
+    UnknownSender,
+    /// Seen before, or too old to tell.
+    Replay,
+    /// Of a boot of the sender that is over.
+    StaleGeneration,
+    /// Of a boot of the sender that nothing is known of yet.
+    UnknownGeneration,
+    /// Of an identity that the sender has given up.
+    StaleIdentity,
+    /// Not signed by the sender.
+    BadSignature,
+    /// Not from the address of the identity that signed it.
+    WrongSource,
+    /// The SWIM part is malformed, or speaks in another's name.
+    BadSwim,
+    /// The sender has a name that another live node has.
+    NameTaken,
+    /// The mesh is full.
+    MemberLimit,
+    /// A notice that is malformed.
+    BadNotice,
+    /// A notice of an author who is not admitted.
+    UnknownAuthor,
+    /// A notice that its author did not sign.
+    ForgedNotice,
+}
+
+impl Rejection {
+    /// Every reason, for metrics that start at zero.
+    pub const ALL: [Self; 20] = [
+        Self::Size,
+        Self::Version,
+        Self::Epoch,
+        Self::Unsealed,
+        Self::Malformed,
+        Self::WrongDestination,
+        Self::Ourselves,
+        Self::UnknownSender,
+        Self::Replay,
+        Self::StaleGeneration,
+        Self::UnknownGeneration,
+        Self::StaleIdentity,
+        Self::BadSignature,
+        Self::WrongSource,
+        Self::BadSwim,
+        Self::NameTaken,
+        Self::MemberLimit,
+        Self::BadNotice,
+        Self::UnknownAuthor,
+        Self::ForgedNotice,
+    ];
+
+    /// A stable word, for metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Size => "size",
+            Self::Version => "version",
+            Self::Epoch => "epoch",
+            Self::Unsealed => "unsealed",
+            Self::Malformed => "malformed",
+            Self::WrongDestination => "wrong-destination",
+            Self::Ourselves => "self",
+            Self::UnknownSender => "unknown-sender",
+            Self::Replay => "replay",
+            Self::StaleGeneration => "stale-generation",
+            Self::UnknownGeneration => "unknown-generation",
+            Self::StaleIdentity => "stale-identity",
+            Self::BadSignature => "bad-signature",
+            Self::WrongSource => "wrong-source",
+            Self::BadSwim => "bad-swim",
+            Self::NameTaken => "name-taken",
+            Self::MemberLimit => "member-limit",
+            Self::BadNotice => "bad-notice",
+            Self::UnknownAuthor => "unknown-author",
+            Self::ForgedNotice => "forged-notice",
+        }
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

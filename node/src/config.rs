@@ -1,0 +1,272 @@
+//! The configuration: what the files, the environment and the flags say becomes a [`Config`], or nothing does.
+//!
+//! [`load`] reads `starling.toml`, then `conf.d/*.toml` beside it, then `STARLING_*` from the environment, then `--set`
+//! flags: a later source wins, `[[service]]` and `[[listener]]` add up. An error names the place, the key, what is wrong
+//! and a hint, and all errors come at once. Every key with its default stands in `docs/configuration.md`.
+
+mod attest;
+mod build;
+mod claim;
+pub mod default;
+mod host;
+mod problem;
+mod raw;
+mod read;
+mod schema;
+mod section;
+mod sources;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use starling_proto::{NodeAddress, Protocol, ServiceName};
+use tracing::level_filters::LevelFilter;
+
+pub use host::Host;
+pub use problem::{ConfigError, Key, Place, Problem, Source};
+pub use sources::{Sources, SourcesError};
+
+/// What a node is to do. Plain data; one that [`load`] gives is consistent in itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Who it is.
+    pub node: Node,
+    /// How it meets the others.
+    pub mesh: Mesh,
+    /// How it proves who it is.
+    pub identity: Identity,
+    /// How it is looked after.
+    pub admin: Admin,
+    /// Names for programs of this host.
+    pub dns: Dns,
+    /// Proxies for programs of this host.
+    pub proxy: Proxy,
+    /// What it offers. No two have one name.
+    pub services: Vec<Service>,
+    /// Explicit ways out.
+    pub listeners: Vec<Listener>,
+    /// Where redirected traffic arrives.
+    pub capture: Capture,
+    /// What it writes.
+    pub log: Log,
+    /// What it sends to a collector.
+    pub telemetry: Telemetry,
+    /// What holds for a request that says nothing else.
+    pub defaults: Defaults,
+}
+
+/// `[node]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Its name, the same as in its certificate.
+    pub name: String,
+    /// Where it stands; empty if it does not say.
+    pub zone: String,
+    /// Where it keeps what it must remember. One node a directory.
+    pub data_dir: PathBuf,
+    /// How many single-threaded runtimes carry traffic.
+    pub shards: NonZeroUsize,
+}
+
+/// `[mesh]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mesh {
+    /// Where others reach this node.
+    pub advertise: IpAddr,
+    /// The local address of both UDP ports.
+    pub bind: IpAddr,
+    /// UDP port of gossip.
+    pub gossip_port: u16,
+    /// UDP port of QUIC.
+    pub quic_port: u16,
+    /// Whom to ask for admission.
+    pub seeds: Vec<Seed>,
+}
+
+impl Mesh {
+    /// Where others reach this node, as gossip tells it.
+    #[must_use]
+    pub const fn address(&self) -> NodeAddress {
+        NodeAddress { ip: self.advertise, gossip_port: self.gossip_port, quic_port: self.quic_port }
+    }
+}
+
+/// The QUIC address of a node that may admit others.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Seed {
+    /// An address.
+    Address(SocketAddr),
+    /// All addresses of a name, asked again for ever.
+    Name {
+        /// A DNS name.
+        host: String,
+        /// The QUIC port at each of its addresses.
+        port: u16,
+    },
+}
+
+/// `[identity]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The directory that `starling ca issue` wrote.
+    pub dir: PathBuf,
+}
+
+/// `[admin]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Unix socket with the full API.
+    pub socket: PathBuf,
+    /// TCP, read-only; beyond loopback only `/metrics`, `/live` and `/ready`.
+    pub listen: Option<Listen>,
+}
+
+/// A local TCP (or DNS) address of the node's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listen {
+    /// Where.
+    pub address: SocketAddr,
+    /// Somebody wrote it down: not getting it is fatal. A default that is taken is named in the log and done without, so that
+    /// several nodes on one host need not name what none of them uses.
+    pub given: bool,
+}
+
+/// `[dns]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dns {
+    /// Where names are answered, over UDP and TCP.
+    pub listen: Option<Listen>,
+    /// The domain of the mesh's names, without dots at its ends.
+    pub suffix: String,
+    /// Loopback addresses that stand for services; starts at its network address.
+    pub vip_range: Ipv4Net,
+}
+
+/// `[proxy]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proxy {
+    /// HTTP proxy and CONNECT.
+    pub http: Option<Listen>,
+}
+
+/// `[[service]]`: offered by this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Its name in the mesh.
+    pub name: ServiceName,
+    /// Where it listens on (or near) this host.
+    pub address: SocketAddr,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// The port that callers use.
+    pub port: u16,
+    /// Free words.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// `[[listener]]`: an explicit way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Where programs of this host connect to.
+    pub address: SocketAddr,
+    /// Where that leads.
+    pub service: ServiceName,
+    /// What is spoken; `None`: what the service's own record says.
+    pub protocol: Option<Protocol>,
+}
+
+/// `[capture]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capture {
+    /// Where `starling capture install` redirects the VIP range to.
+    pub listen: Option<Listen>,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// Diagnostics on stderr, down to this level.
+    pub level: LevelFilter,
+    /// One JSON line a request.
+    pub access: Option<AccessLog>,
+}
+
+/// Where access log lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLog {
+    /// The process's standard output.
+    Stdout,
+    /// A file that is appended to.
+    File(PathBuf),
+}
+
+/// `[telemetry]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Telemetry {
+    /// The OTLP collector's address over HTTP.
+    pub otlp: Option<http::Uri>,
+    /// The share of requests that are traced where the caller does not say, 0 to 1.
+    pub sampling: f64,
+}
+
+/// `[defaults]`: what holds for a request that says nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Defaults {
+    /// The deadline of a request.
+    pub timeout: Duration,
+    /// The most that one try takes; it never takes more than half of what is left of the deadline.
+    pub try_timeout: Duration,
+    /// The most that connecting to another node takes.
+    pub connect_timeout: Duration,
+    /// What requests under way are granted when the node stops.
+    pub drain_timeout: Duration,
+}
+
+/// A configuration together with where its keys stand, so that later errors can point at them too.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What it says.
+    pub config: Config,
+    keys: BTreeMap<String, Key>,
+    fallback: Place,
+    /// In the order of `config.services`.
+    services: Vec<Key>,
+    /// In the order of `config.listeners`.
+    listeners: Vec<Key>,
+}
+
+impl Loaded {
+    /// The key of a section that stands once, such as `dns.listen`, written or not.
+    #[must_use]
+    pub fn key(&self, path: &str) -> Key {
+        let known = self.keys.get(path).cloned();
+        known.unwrap_or_else(|| Key { path: path.to_owned(), place: self.fallback.clone() })
+    }
+
+    /// The key of `config.services[index].name`.
+    #[must_use]
+    pub fn service_key(&self, index: usize) -> Key {
+        self.services.get(index).cloned().unwrap_or_else(|| self.key("service"))
+    }
+
+    /// The key of `config.listeners[index].address`.
+    #[must_use]
+    pub fn listener_key(&self, index: usize) -> Key {
+        self.listeners.get(index).cloned().unwrap_or_else(|| self.key("listener"))
+    }
+}
+
+/// Reads and checks everything that can be checked without this host's sockets and the identity's files.
+///
+/// # Errors
+/// All problems at once.
+pub fn load(sources: &Sources, host: &Host) -> Result<Loaded, ConfigError> {
+    build::build(sources.read()?, sources.main_place(), host)
+}
+
+#[cfg(test)]
+mod tests;

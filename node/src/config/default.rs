@@ -1,0 +1,43 @@
+//! What holds where the configuration is silent, and why.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+/// Where the packages put it.
+pub const FILE: &str = "/etc/starling/starling.toml";
+/// What a node must remember: its generation, its members, the addresses of its services.
+pub const DATA_DIR: &str = "/var/lib/starling";
+/// Written by `starling ca issue`, owned by the user that the agent runs as.
+pub const IDENTITY_DIR: &str = "/etc/starling/identity";
+/// `/run` is emptied at boot, so a socket there is never older than the boot.
+pub const ADMIN_SOCKET: &str = "/run/starling/admin.sock";
+/// Loopback: the port has no authentication.
+pub const ADMIN_LISTEN: SocketAddr = loopback(4191);
+/// The port that serf and memberlist users already open for gossip.
+pub const GOSSIP_PORT: u16 = 7946;
+/// The next one.
+pub const QUIC_PORT: u16 = 7947;
+/// Not 53 (root's, and often taken), not 5353 (mDNS).
+pub const DNS_LISTEN: SocketAddr = loopback(5391);
+/// No public top-level domain; nothing else answers for it.
+pub const DNS_SUFFIX: &str = "mesh";
+/// Loopback, so that nothing of it ever leaves the host, and far from 127.0.0.0/16, where programs bind by hand.
+pub const VIP_RANGE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 77, 0, 0), 16);
+/// Where `starling capture install` redirects the VIP range to.
+pub const CAPTURE_LISTEN: SocketAddr = loopback(4150);
+/// Long enough for most pages, short enough that a stuck request gives its place back.
+pub const TIMEOUT: Duration = Duration::from_secs(15);
+/// A try takes half of what is left of the deadline, and never more than this, so that a second try has time to succeed.
+pub const TRY_TIMEOUT: Duration = Duration::from_secs(2);
+/// A QUIC handshake takes one round trip: a second is beyond any link between two nodes that work.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// What SIGTERM grants to requests under way; process managers kill after 90 s (systemd) or 30 s (Kubernetes).
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// One request in a hundred: enough to see where time goes, cheap enough to leave on.
+pub const SAMPLING: f64 = 0.01;

@@ -1,0 +1,91 @@
+//! Every key there is. What stands in no list here is an error, so the lists are also what hints are made from.
+
+/// One section.
+pub(super) struct Section {
+    pub(super) name: &'static str,
+    /// `[[name]]`: any number of them.
+    pub(super) repeated: bool,
+    pub(super) keys: &'static [&'static str],
+    /// Keys of the design that this version does not act on yet: refused, since silence would mislead.
+    pub(super) later: &'static [&'static str],
+}
+
+const fn one(name: &'static str, keys: &'static [&'static str]) -> Section {
+    Section { name, repeated: false, keys, later: &[] }
+}
+
+pub(super) const SECTIONS: &[Section] = &[
+    one("node", &["name", "zone", "data_dir", "shards"]),
+    one("mesh", &["advertise", "bind", "gossip_port", "quic_port", "seeds"]),
+    one("identity", &["dir"]),
+    one("admin", &["socket", "listen"]),
+    one("dns", &["listen", "suffix", "vip_range"]),
+    Section { name: "proxy", repeated: false, keys: &["http"], later: &["socks5"] },
+    Section {
+        name: "service",
+        repeated: true,
+        keys: &["name", "address", "protocol", "port", "labels"],
+        later: &["health"],
+    },
+    Section { name: "listener", repeated: true, keys: &["address", "service", "protocol"], later: &[] },
+    one("capture", &["listen"]),
+    one("log", &["level", "access"]),
+    one("telemetry", &["otlp", "sampling"]),
+    one("defaults", &["timeout", "try_timeout", "connect_timeout", "drain_timeout"]),
+];
+
+pub(super) fn section(name: &str) -> Option<&'static Section> {
+    SECTIONS.iter().find(|section| section.name == name)
+}
+
+/// Protocols of the design that this version does not carry yet.
+pub(super) const LATER_PROTOCOLS: &[&str] = &["http2", "grpc", "udp", "detect"];
+
+/// The word of `known` that someone who wrote `word` may have meant: at most a third of it differs.
+pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = (word.chars().count() / 3).max(1);
+    known
+        .into_iter()
+        .map(|candidate| (distance(word, candidate), candidate))
+        .filter(|(distance, _)| *distance <= limit)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// How many letters have to be put in, left out, replaced or swapped with their neighbour to make `b` of `a`
+/// (optimal string alignment). Quadratic; keys are short and what is longer than 64 is not compared.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    if a.len() > 64 || b.len() > 64 {
+        return usize::MAX;
+    }
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            rows[i][j] = if i == 0 || j == 0 {
+                i + j
+            } else {
+                let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                let best = replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
+                let swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+                if swapped { best.min(rows[i - 2][j - 2] + 1) } else { best }
+            };
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_word_is_one_that_differs_little() {
+        let known = ["name", "zone", "data_dir", "shards"];
+        for (word, expected) in
+            [("nmae", Some("name")), ("datadir", Some("data_dir")), ("shard", Some("shards")), ("colour", None)]
+        {
+            assert_eq!(nearest(word, known), expected, "{word}");
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! `starling demo`: a whole mesh on loopback, a load, and two deaths, told step by step.
+//!
+//! Every host is a real `starling agent` and real services in processes of their own. The demo claims nothing that it
+//! has not observed: it ends with exit code 0 only if all of it came about.
+
+mod load;
+mod report;
+mod service;
+mod stage;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+
+use load::{Load, Sample};
+use report::{Figures, answered, time_to_route_around};
+use stage::{Cast, Stage};
+
+pub use service::Service;
+
+/// Requests a second.
+const RATE: u32 = 100;
+/// A dead node is listed down within this time (gossip.md).
+const DOWN_WITHIN: Duration = Duration::from_secs(7);
+/// A node that returns is back in service within this time.
+const BACK_WITHIN: Duration = Duration::from_secs(3);
+/// A load of 100 requests a second may lose this many to a whole host's death.
+const MAY_FAIL: usize = 3;
+/// No request may take longer than this.
+const MAY_TAKE: Duration = Duration::from_secs(1);
+
+const CAST: [(&str, Cast); 3] = [
+    ("a", &[("web", Some("orders"))]),
+    ("b", &[("orders", Some("stock")), ("stock", None)]),
+    ("c", &[("orders", Some("stock")), ("stock", None)]),
+];
+
+/// One row of the closing table.
+struct Row {
+    what: &'static str,
+    figures: Figures,
+    retried: u64,
+    around: Option<Duration>,
+}
+
+/// Runs the demo; each phase under load lasts `phase`.
+///
+/// # Errors
+/// If anything did not come about that the demo claims.
+pub async fn run(phase: Duration) -> anyhow::Result<()> {
+    println!("Three hosts on loopback, each with its own starling node. No controller.\n");
+    println!("  a: web     b: orders, stock     c: orders, stock");
+    println!("  a request goes  web -> orders -> stock,  each step through the mesh over mutual TLS\n");
+    let mut stage = Stage::set(&CAST).await?;
+    let outcome = play(&mut stage, phase).await;
+    if outcome.is_err() {
+        for name in ["a", "b", "c"] {
+            let host = stage.host(name);
+            if host.is_up() {
+                eprintln!("host {name} said last:\n{}\n", host.last_words());
+            }
+        }
+    }
+    outcome
+}
+
+async fn play(stage: &mut Stage, phase: Duration) -> anyhow::Result<()> {
+    let ready = stage.wait_for(3, &[("orders", 2), ("stock", 2)]).await?;
+    say(&format!("every node knows the other two and all services ({} ms after the start)", ready.as_millis()));
+    let entry = stage.host("a").address_of("web");
+    stage::wait_until("a first answer", async || {
+        let probe = Load::start(entry, "web", 20);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        probe.samples().iter().any(|sample| sample.result.is_ok())
+    })
+    .await?;
+    let load = Load::start(entry, "web", RATE);
+    say(&format!("load: {RATE} requests a second, each sent at its time whatever became of those before"));
+    let mut rows = vec![calm(stage, &load, phase).await?];
+    rows.push(backend_killed(stage, &load, phase).await?);
+    rows.push(node_killed(stage, &load, phase).await?);
+    rows.push(node_returns(stage, &load, phase).await?);
+    print_table(&rows);
+    Ok(())
+}
+
+fn say(what: &str) {
+    println!("  * {what}");
+}
+
+async fn retries(stage: &mut Stage) -> u64 {
+    let mut sum = 0;
+    for name in ["a", "b", "c"] {
+        let host = stage.host(name);
+        if host.is_up() {
+            sum += host.retries().await.unwrap_or(0);
+        }
+    }
+    sum
+}
+
+/// Waits until everything due before `until` has ended, and gives all samples.
+async fn settled(load: &Load, until: Instant) -> anyhow::Result<Vec<Sample>> {
+    stage::wait_until("the requests under way", async || load.samples().iter().any(|sample| sample.due >= until)).await?;
+    // Requests do not end in the order they were sent: those just before `until` get the time that none may exceed.
+    tokio::time::sleep(MAY_TAKE).await;
+    Ok(load.samples())
+}
+
+async fn calm(stage: &mut Stage, load: &Load, phase: Duration) -> anyhow::Result<Row> {
+    println!("\nAll is well");
+    let (start, before) = (Instant::now(), retries(stage).await);
+    tokio::time::sleep(phase).await;
+    let end = Instant::now();
+    let samples = settled(load, end).await?;
+    let figures = Figures::of(&samples, start, end);
+    ensure!(figures.requests > 0, "no request ended");
+    ensure!(figures.failed == 0, "{} requests failed while nothing was wrong", figures.failed);
+    for host in ["b", "c"] {
+        ensure!(answered(&samples, "stock", host, start, end), "stock on host {host} served nothing");
+    }
+    say("both instances of orders and of stock serve");
+    Ok(Row { what: "all is well", figures, retried: retries(stage).await.saturating_sub(before), around: None })
+}
+
+async fn backend_killed(stage: &mut Stage, load: &Load, phase: Duration) -> anyhow::Result<Row> {
+    println!("\nA backend dies: kill -9 of stock on host b");
+    let (start, before) = (Instant::now(), retries(stage).await);
+    let fault = stage.host("b").kill_service("stock").await?;
+    tokio::time::sleep(phase).await;
+    let end = Instant::now();
+    let samples = settled(load, end).await?;
+    let settled_from = fault + Duration::from_secs(1);
+    ensure!(!answered(&samples, "stock", "b", settled_from, end), "the dead stock on b is said to have answered");
+    ensure!(answered(&samples, "stock", "c", settled_from, end), "stock on host c did not take over");
+    let row = Row {
+        what: "backend killed",
+        figures: Figures::of(&samples, start, end),
+        retried: retries(stage).await.saturating_sub(before),
+        around: Some(time_to_route_around(&samples, fault, end)),
+    };
+    row.check()?;
+    say("its node answered \"not processed\", so each request was sent to stock on host c instead");
+    stage.host("b").start_service("stock")?;
+    let revived = Instant::now();
+    let back = stage::wait_until("stock on host b to serve again", async || {
+        answered(&load.samples(), "stock", "b", revived, Instant::now())
+    })
+    .await?;
+    say(&format!("stock on b was started again, and serves again after {:.1} s", back.as_secs_f64()));
+    Ok(row)
+}
+
+async fn node_killed(stage: &mut Stage, load: &Load, phase: Duration) -> anyhow::Result<Row> {
+    println!("\nA whole host dies: kill -9 of the node c and its services");
+    let (start, before) = (Instant::now(), retries(stage).await);
+    let fault = stage.host("c").kill().await?;
+    stage::wait_until("node c to be listed down on a", async || {
+        stage.host("a").state_of("c").await.is_ok_and(|state| state == "down")
+    })
+    .await?;
+    let down = fault.elapsed();
+    ensure!(down <= DOWN_WITHIN, "node c was listed down only after {:.1} s", down.as_secs_f64());
+    say(&format!("gossip on a lists c as down after {:.1} s; routing did not wait for it", down.as_secs_f64()));
+    tokio::time::sleep(phase.saturating_sub(down)).await;
+    let end = Instant::now();
+    let samples = settled(load, end).await?;
+    ensure!(answered(&samples, "stock", "b", fault, end), "host b did not take over");
+    let row = Row {
+        what: "node killed",
+        figures: Figures::of(&samples, start, end),
+        retried: retries(stage).await.saturating_sub(before),
+        around: Some(time_to_route_around(&samples, fault, end)),
+    };
+    row.check()?;
+    say("requests that were with c when it died were sent to b; the load went on");
+    Ok(row)
+}
+
+async fn node_returns(stage: &mut Stage, load: &Load, phase: Duration) -> anyhow::Result<Row> {
+    println!("\nHost c returns");
+    let (start, before) = (Instant::now(), retries(stage).await);
+    stage.host("c").revive()?;
+    let revived = Instant::now();
+    let back = stage::wait_until("host c to serve again", async || {
+        answered(&load.samples(), "stock", "c", revived, Instant::now())
+    })
+    .await?;
+    ensure!(back <= BACK_WITHIN, "host c was back in service only after {:.1} s", back.as_secs_f64());
+    say(&format!("it is back in service after {:.1} s", back.as_secs_f64()));
+    tokio::time::sleep(phase.saturating_sub(back)).await;
+    let end = Instant::now();
+    let samples = settled(load, end).await?;
+    let figures = Figures::of(&samples, start, end);
+    ensure!(figures.failed == 0, "{} requests failed while host c returned", figures.failed);
+    Ok(Row { what: "node returns", figures, retried: retries(stage).await.saturating_sub(before), around: None })
+}
+
+impl Row {
+    /// What the demo claims of every fault.
+    fn check(&self) -> anyhow::Result<()> {
+        let Figures { failed, max, .. } = self.figures;
+        ensure!(failed <= MAY_FAIL, "{}: {failed} requests failed", self.what);
+        ensure!(max <= MAY_TAKE, "{}: a request took {} ms", self.what, max.as_millis());
+        ensure!(self.retried > 0, "{}: no request was sent again, so nothing was shown", self.what);
+        let around = self.around.context("a fault has a time")?;
+        ensure!(around <= MAY_TAKE, "{}: routing around took {} ms", self.what, around.as_millis());
+        Ok(())
+    }
+}
+
+fn print_table(rows: &[Row]) {
+    println!("\nWhat callers saw");
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::NOTHING);
+    table.set_header(["", "requests", "failed", "retried", "p50 ms", "p99 ms", "max ms", "time to route around"]);
+    let ms = |d: Duration| format!("{:.1}", d.as_secs_f64() * 1000.0);
+    for Row { what, figures, retried, around } in rows {
+        table.add_row([
+            (*what).to_owned(),
+            figures.requests.to_string(),
+            figures.failed.to_string(),
+            retried.to_string(),
+            ms(figures.p50),
+            ms(figures.p99),
+            ms(figures.max),
+            around.map_or_else(|| "-".to_owned(), |a| format!("{} ms", ms(a))),
+        ]);
+    }
+    println!("{table}");
+}

@@ -1,0 +1,187 @@
+//! Header fields between HTTP and the hop: what is carried, what ends at this node, what the mesh adds.
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use starling_proto::ServiceName;
+use starling_proto::mesh::v1;
+
+/// Marks an answer that the mesh itself made; its value is a [`starling_proto::ErrorCode`].
+pub const STARLING_ERROR: HeaderName = HeaderName::from_static("starling-error");
+/// Tells the serving application who called; verified, and removed when it comes from outside.
+pub const STARLING_SOURCE: HeaderName = HeaderName::from_static("starling-source");
+/// The caller's deadline for the whole request, such as `1500ms` or `2s`.
+pub const STARLING_TIMEOUT: HeaderName = HeaderName::from_static("starling-timeout");
+/// How often the caller allows a request to be sent again.
+pub const STARLING_RETRIES: HeaderName = HeaderName::from_static("starling-retries");
+/// W3C Trace Context.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Fields that belong to one connection only (RFC 9110, section 7.6.1), besides those that `Connection` names.
+const HOP_BY_HOP: [HeaderName; 6] =
+    [header::CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, header::TE, header::TRANSFER_ENCODING, header::UPGRADE];
+
+/// Removes every field that must not be passed on to the next hop.
+pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// Removes what only the mesh may say, from a request that an application sent.
+pub fn remove_claims(headers: &mut HeaderMap) {
+    headers.remove(STARLING_SOURCE);
+}
+
+/// The fields as they travel on the hop, but for those in `except`.
+#[must_use]
+pub fn to_wire(headers: &HeaderMap, except: &[HeaderName]) -> Vec<v1::Header> {
+    let mut fields = Vec::with_capacity(headers.len());
+    for (name, value) in headers {
+        if except.contains(name) {
+            continue;
+        }
+        fields.push(v1::Header {
+            name: Bytes::copy_from_slice(name.as_str().as_bytes()),
+            value: Bytes::copy_from_slice(value.as_bytes()),
+        });
+    }
+    fields
+}
+
+/// A field of the hop that HTTP does not allow.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("header {index} of the hop: {what}")]
+pub struct BadField {
+    /// Its place, from 0.
+    pub index: usize,
+    /// What is wrong with it.
+    pub what: &'static str,
+}
+
+/// Fields from the hop. Values share the memory they arrived in. A peer's word on framing is not passed on: the HTTP
+/// library writes its own `Content-Length`, `Transfer-Encoding` and `Connection`.
+///
+/// # Errors
+/// If a name or value is not allowed in HTTP.
+pub fn from_wire(fields: Vec<v1::Header>) -> Result<HeaderMap, BadField> {
+    let mut headers = HeaderMap::with_capacity(fields.len() + 4);
+    for (index, field) in fields.into_iter().enumerate() {
+        let name =
+            HeaderName::from_bytes(&field.name).map_err(|_| BadField { index, what: "its name is not a token" })?;
+        if name == header::CONTENT_LENGTH || HOP_BY_HOP.contains(&name) {
+            continue;
+        }
+        let value = HeaderValue::from_maybe_shared(field.value)
+            .map_err(|_| BadField { index, what: "its value holds a control character" })?;
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+/// What the serving application is told besides the caller's own fields.
+pub fn tell_application(headers: &mut HeaderMap, source: Option<&ServiceName>, authority: &Bytes) {
+    headers.remove(STARLING_SOURCE);
+    if let Some(source) = source
+        && let Ok(value) = HeaderValue::from_str(source.path())
+    {
+        headers.insert(STARLING_SOURCE, value);
+    }
+    if let Ok(host) = HeaderValue::from_maybe_shared(authority.clone())
+        && !host.is_empty()
+    {
+        headers.entry(FORWARDED_HOST).or_insert_with(|| host.clone());
+        headers.insert(header::HOST, host);
+    }
+    headers.entry(FORWARDED_PROTO).or_insert_with(|| HeaderValue::from_static("http"));
+}
+
+/// The declared length of a body, where there is exactly one and it is a number.
+#[must_use]
+pub fn content_length(headers: &HeaderMap) -> Option<u64> {
+    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
+    let length = values.next()?.to_str().ok()?.parse().ok()?;
+    values.next().is_none().then_some(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn what_belongs_to_one_connection_is_not_passed_on() {
+        let mut headers = map(&[
+            ("connection", "close, x-private"),
+            ("x-private", "1"),
+            ("keep-alive", "timeout=5"),
+            ("transfer-encoding", "chunked"),
+            ("te", "trailers"),
+            ("upgrade", "h2c"),
+            ("x-public", "2"),
+        ]);
+        remove_hop_by_hop(&mut headers);
+        assert_eq!(headers, map(&[("x-public", "2")]));
+    }
+
+    #[test]
+    fn fields_survive_the_hop_in_order_and_number() {
+        let headers = map(&[("accept", "a"), ("accept", "b"), ("x-one", "\u{e9}")]);
+        assert_eq!(from_wire(to_wire(&headers, &[])).unwrap(), headers);
+        assert_eq!(to_wire(&headers, &[header::ACCEPT]).len(), 1);
+    }
+
+    #[test]
+    fn a_peer_cannot_smuggle_framing_or_control_characters() {
+        let field = |name: &'static [u8], value: &'static [u8]| v1::Header {
+            name: Bytes::from_static(name),
+            value: Bytes::from_static(value),
+        };
+        assert!(from_wire(vec![field(b"x y", b"1")]).is_err());
+        assert_eq!(from_wire(vec![field(b"a", b"1"), field(b"x", b"1\r\n2")]).unwrap_err().index, 1);
+        let framing = vec![field(b"content-length", b"3"), field(b"transfer-encoding", b"chunked")];
+        assert!(from_wire(framing).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_application_learns_the_verified_caller_and_no_other() {
+        let mut headers = map(&[("starling-source", "ns/default/svc/forged")]);
+        tell_application(&mut headers, Some(&"web".parse().unwrap()), &Bytes::from_static(b"orders.mesh"));
+        assert_eq!(headers[STARLING_SOURCE], "ns/default/svc/web");
+        assert_eq!(headers[header::HOST], "orders.mesh");
+        assert_eq!(headers[FORWARDED_HOST], "orders.mesh");
+        tell_application(&mut headers, None, &Bytes::new());
+        assert!(!headers.contains_key(STARLING_SOURCE));
+    }
+
+    #[test]
+    fn a_doubtful_content_length_is_no_length() {
+        assert_eq!(content_length(&map(&[("content-length", "5")])), Some(5));
+        assert_eq!(content_length(&map(&[("content-length", "5"), ("content-length", "5")])), None);
+        assert_eq!(content_length(&map(&[("content-length", "x")])), None);
+        assert_eq!(content_length(&map(&[])), None);
+    }
+}

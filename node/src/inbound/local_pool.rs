@@ -1,0 +1,257 @@
+//! Connections to local applications over HTTP/1.1, kept for the next request. One pool a shard.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use starling_proto::ErrorCode;
+use tokio::net::TcpStream;
+
+use bytes::Bytes;
+
+/// Idle connections kept for each application.
+const MAX_IDLE: usize = 64;
+/// An idle connection is not used after this time: below the keep-alive timeout of common servers (Node.js: 5 s), so
+/// that a request rarely meets a connection that its server is just closing.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a local application may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why a local application gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// It accepted no connection: the request was not processed.
+    #[error("{address} accepted no connection: {source}")]
+    Connect {
+        /// The application's address.
+        address: SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The request may have been processed, but no complete answer came.
+    #[error("{address}: {source}")]
+    Exchange {
+        /// The application's address.
+        address: SocketAddr,
+        /// The HTTP library's reason.
+        source: hyper::Error,
+    },
+}
+
+impl LocalError {
+    /// The word that the caller gets.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Connect { .. } => ErrorCode::UpstreamConnect,
+            Self::Exchange { source, .. } if source.is_parse() => ErrorCode::UpstreamProtocol,
+            Self::Exchange { .. } => ErrorCode::UpstreamReset,
+        }
+    }
+}
+
+struct Idle<B> {
+    sender: SendRequest<B>,
+    since: Instant,
+}
+
+/// The connections of one shard.
+pub struct LocalPool<B> {
+    idle: Mutex<BTreeMap<SocketAddr, Vec<Idle<B>>>>,
+}
+
+impl<B> Default for LocalPool<B> {
+    fn default() -> Self {
+        Self { idle: Mutex::new(BTreeMap::new()) }
+    }
+}
+
+/// An answer, and the connection it comes on: give it back once the body has been read whole.
+pub struct Answered<B> {
+    /// The application's answer.
+    pub response: Response<Incoming>,
+    /// For [`LocalPool::put_back`].
+    pub sender: SendRequest<B>,
+}
+
+impl<B> LocalPool<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// Sends a request to the application at `address`, on a kept connection where there is one. A connection that turns
+    /// out to be closed before the request was written is replaced, so that this is not seen by the caller.
+    ///
+    /// # Errors
+    /// If no connection could be made, or the exchange on it failed.
+    pub async fn send(&self, address: SocketAddr, mut request: Request<B>) -> Result<Answered<B>, LocalError> {
+        loop {
+            let (mut sender, kept) = match self.take(address) {
+                Some(sender) => (sender, true),
+                None => (connect(address).await?, false),
+            };
+            match sender.try_send_request(request).await {
+                Ok(response) => return Ok(Answered { response, sender }),
+                Err(mut error) => match error.take_message() {
+                    // Nothing was written: the application had closed the kept connection.
+                    Some(unsent) if kept => request = unsent,
+                    _ => return Err(LocalError::Exchange { address, source: error.into_error() }),
+                },
+            }
+        }
+    }
+
+    fn take(&self, address: SocketAddr) -> Option<SendRequest<B>> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let connections = idle.get_mut(&address)?;
+        while let Some(Idle { sender, since }) = connections.pop() {
+            if since.elapsed() < IDLE_TIMEOUT && sender.is_ready() {
+                return Some(sender);
+            }
+            if since.elapsed() >= IDLE_TIMEOUT {
+                // The most recent one is too old, so all are.
+                connections.clear();
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection whose answer has been read whole.
+    pub fn put_back(&self, address: SocketAddr, sender: SendRequest<B>) {
+        if sender.is_closed() {
+            return;
+        }
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let connections = idle.entry(address).or_default();
+        if connections.len() < MAX_IDLE {
+            connections.push(Idle { sender, since: Instant::now() });
+        }
+    }
+
+    /// Closes what has been idle for too long. Called now and then by the shard.
+    pub fn expire(&self) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        for connections in idle.values_mut() {
+            connections.retain(|idle| idle.since.elapsed() < IDLE_TIMEOUT && !idle.sender.is_closed());
+        }
+        idle.retain(|_, connections| !connections.is_empty());
+    }
+}
+
+/// A TCP connection to a local application.
+///
+/// # Errors
+/// If it does not accept one within a second.
+pub async fn connect_tcp(address: SocketAddr) -> Result<TcpStream, LocalError> {
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address));
+    let stream = match connecting.await {
+        Ok(connected) => connected,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    };
+    let stream = stream.map_err(|source| LocalError::Connect { address, source })?;
+    // Small answers must not wait for an acknowledgement.
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+async fn connect<B>(address: SocketAddr) -> Result<SendRequest<B>, LocalError>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let stream = connect_tcp(address).await?;
+    let (sender, connection) = http1::Builder::new()
+        .preserve_header_case(false)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|source| LocalError::Exchange { address, source })?;
+    tokio::spawn(async move {
+        // How it ended is told to whoever waits for an answer on it.
+        let _ = connection.await;
+    });
+    Ok(sender)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::{BodyExt, Empty};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    fn get() -> Request<Empty<Bytes>> {
+        Request::get("/").header("host", "x").body(Empty::new()).unwrap()
+    }
+
+    async fn read_head(stream: &mut TcpStream) {
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"\r\n\r\n") {
+            seen.push(stream.read_u8().await.unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_kept_connection_serves_the_next_request() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for _ in 0..2 {
+                read_head(&mut stream).await;
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+            }
+        });
+        let pool = LocalPool::default();
+        for _ in 0..2 {
+            let answered = pool.send(address, get()).await.unwrap();
+            assert_eq!(answered.response.into_body().collect().await.unwrap().to_bytes(), "ok");
+            let mut sender = answered.sender;
+            sender.ready().await.unwrap();
+            pool.put_back(address, sender);
+        }
+        server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_application_that_is_not_there_did_not_process_the_request() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let error = LocalPool::default().send(address, get()).await.err().unwrap();
+        assert_eq!(error.code(), ErrorCode::UpstreamConnect);
+    }
+
+    #[tokio::test]
+    async fn an_application_that_hangs_up_may_have_processed_the_request() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_head(&mut stream).await;
+        });
+        let error = LocalPool::default().send(address, get()).await.err().unwrap();
+        assert_eq!(error.code(), ErrorCode::UpstreamReset);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_not_http_is_named_so() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_head(&mut stream).await;
+            stream.write_all(b"SSH-2.0-nothing\r\n\r\n").await.unwrap();
+            // Held open until the other side has read it.
+            let _ = stream.read_u8().await;
+        });
+        let error = LocalPool::default().send(address, get()).await.err().unwrap();
+        assert_eq!(error.code(), ErrorCode::UpstreamProtocol);
+    }
+}
