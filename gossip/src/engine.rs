@@ -1,12 +1,33 @@
+mod admitted;
+mod clockwork;
+mod inbound;
+mod join;
+mod notices;
+mod outbound;
+mod publish;
+mod records;
+mod renewal;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use starling_proto::mesh::v1;
-use starling_proto::{NodeId, SpiffeId};
+use starling_proto::{MemberIdentity, NodeId, SpiffeId};
 
-use crate::{Config, CredentialVerifier, Event, Refusal, Remembered, View};
+use crate::admission::Admission;
+use crate::catalog::Catalog;
+use crate::contact::Contacts;
+use crate::membership::Membership;
+use crate::redial::Redials;
+use crate::rumour::Rumours;
+use crate::{Config, CredentialVerifier, Event, Keyring, Refusal, Rejection, Remembered, SigningKey, Timings, View};
+use publish::Publish;
+use renewal::Renewal;
 
 /// What happened, for [`Engine::handle`].
 #[derive(Debug, Clone)]
@@ -119,57 +140,201 @@ pub enum Output {
     Remember(Remembered),
 }
 
+/// What was refused or not done, since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Datagrams, or parts of them, by reason.
+    pub rejected: BTreeMap<Rejection, u64>,
+    /// Joins and introductions, by [`Refusal::code`].
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Values of the catalog.
+    pub records_rejected: u64,
+    /// Packets that were not sent: to nobody known, or too large.
+    pub unsent: u64,
+    /// Notices that gave way to others before they were told often enough.
+    pub notices_dropped: u64,
+    /// Errors of the SWIM engine that no peer can cause: each is a bug.
+    pub swim_errors: u64,
+}
+
+/// What the node knows of itself.
+struct Me {
+    identity: MemberIdentity,
+    spiffe: SpiffeId,
+    credential: Bytes,
+    signing_key: SigningKey,
+    keyring: Keyring,
+    zone: Arc<str>,
+    version: String,
+    shards: u32,
+    load: v1::LoadSummary,
+    /// Packets sent.
+    counter: u64,
+    /// Notices written.
+    notices: u64,
+    rejoin_reserved: u16,
+    leaving: bool,
+}
+
+impl Me {
+    const fn node(&self) -> NodeId {
+        self.identity.node_id
+    }
+}
+
 /// Membership, catalog and view of one node, as one machine without IO.
 pub struct Engine {
-    config: Config,
-    view: Arc<View>,
-    #[allow(dead_code)]
+    me: Me,
+    timings: Timings,
     verifier: Box<dyn CredentialVerifier>,
+    rng: StdRng,
+    admission: Admission,
+    contacts: Contacts,
+    membership: Membership,
+    rumours: Rumours,
+    redials: Redials,
+    renewal: Renewal,
+    catalog: Catalog,
+    /// Nodes that were asked after, until when they are not asked after again.
+    hints: BTreeMap<NodeId, Instant>,
+    links: BTreeSet<NodeId>,
+    view: Arc<View>,
+    publish: Publish,
+    sweep_at: Instant,
+    counters: Counters,
+    out: Vec<Output>,
 }
 
 impl Engine {
-    /// A node that knows nobody yet. `rng_seed` must come from the operating system in production.
+    /// A node that knows nobody yet. `rng_seed` must come from the operating system in production: nonces come of it.
+    ///
+    /// The first [`Input::Tick`] is due at once.
     #[must_use]
     pub fn new(config: Config, verifier: Box<dyn CredentialVerifier>, rng_seed: [u8; 32], now: Instant) -> Self {
-        let _ = (rng_seed, now);
-        let view = Arc::new(View {
-            version: 0,
-            this: config.signing_key.node_id(),
-            members: std::collections::BTreeMap::new(),
-            services: std::collections::BTreeMap::new(),
-        });
-        Self { config, view, verifier }
+        let mut rng = StdRng::from_seed(rng_seed);
+        let timings = config.timings;
+        let identity = MemberIdentity { node_id: config.signing_key.node_id(), ..config.identity };
+        let membership = Membership::new(identity, &timings, StdRng::from_rng(&mut rng));
+        let me = Me {
+            identity,
+            spiffe: config.spiffe,
+            credential: config.credential,
+            signing_key: config.signing_key,
+            keyring: config.keyring,
+            zone: config.zone.into(),
+            version: config.version,
+            shards: config.shards,
+            load: v1::LoadSummary::default(),
+            counter: 0,
+            notices: 0,
+            rejoin_reserved: identity.rejoin,
+            leaving: false,
+        };
+        let view = View { version: 0, this: me.node(), members: BTreeMap::new(), services: BTreeMap::new() };
+        let mut engine = Self {
+            catalog: Catalog::new(me.node(), identity.generation),
+            admission: Admission::new(config.member_limit),
+            contacts: Contacts::default(),
+            rumours: Rumours::new(timings.transmissions, timings.gossip_period),
+            redials: Redials::default(),
+            renewal: Renewal::default(),
+            hints: BTreeMap::new(),
+            links: BTreeSet::new(),
+            view: Arc::new(view),
+            publish: Publish { changed: true, remember_own: true, ..Publish::default() },
+            sweep_at: now,
+            counters: Counters::default(),
+            out: Vec::new(),
+            me,
+            timings,
+            verifier,
+            rng,
+            membership,
+        };
+        engine.register_node(now);
+        engine.publish_view(now);
+        // The driver starts with `view()`.
+        engine.out.retain(|output| !matches!(output, Output::View(_)));
+        engine
     }
 
     /// Takes what happened and says what to do.
     pub fn handle(&mut self, input: Input, now: Instant) -> Vec<Output> {
-        let _ = (input, now);
-        Vec::new()
+        match input {
+            Input::Tick => self.on_tick(now),
+            Input::Datagram { from, bytes } => self.on_datagram(from, &bytes, now),
+            Input::Joined { peer, state } => self.on_joined(peer, state, now),
+            Input::Resolved { members } => self.on_resolved(members, now),
+            Input::Link { node, up } => self.on_link(node, up),
+            Input::Load(load) => {
+                self.me.load = load;
+                self.publish.load_due.get_or_insert(now + self.timings.load_period);
+            }
+            Input::Register { key, body } => self.register(&key, body, now),
+            Input::Withdraw { key } => self.withdraw(&key, now),
+            Input::Value { owner, key, value } => self.on_value(owner, &key, &value),
+            Input::Leave { reason } => self.on_leave(reason, now),
+        }
+        self.accuse_failed(now);
+        self.sync_states(now);
+        self.flush_swim(now);
+        self.publish_view(now);
+        self.remember_if_due(now);
+        std::mem::take(&mut self.out)
     }
 
     /// When [`Input::Tick`] is due next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        self.next_timeout()
     }
 
-    /// What both sides of an admission send. The driver sets `clock`.
+    /// What both sides of an admission send: to `receiver`, if it is known who that will be. The driver sets `clock`.
     #[must_use]
     pub fn join_state(&self, receiver: Option<NodeId>) -> v1::JoinState {
-        let _ = (receiver, &self.config);
-        v1::JoinState::default()
+        self.state_for(receiver)
     }
 
     /// Answers a `mesh.v1.Resolve`.
     #[must_use]
     pub fn resolve(&self, ids: &[NodeId]) -> v1::Resolved {
-        let _ = ids;
-        v1::Resolved::default()
+        self.resolve_ids(ids)
     }
 
     /// The current view.
     #[must_use]
     pub fn view(&self) -> Arc<View> {
         self.view.clone()
+    }
+
+    /// The node's own identity, as it is now.
+    #[must_use]
+    pub const fn identity(&self) -> &MemberIdentity {
+        &self.me.identity
+    }
+
+    /// All values of all nodes.
+    #[must_use]
+    pub const fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// What was refused or not done, since the start.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        Counters {
+            notices_dropped: self.rumours.dropped(),
+            swim_errors: self.membership.errors(),
+            ..self.counters.clone()
+        }
+    }
+
+    fn on_link(&mut self, node: NodeId, up: bool) {
+        let changed = if up { self.links.insert(node) } else { self.links.remove(&node) };
+        self.publish.changed |= changed;
+    }
+
+    fn emit(&mut self, event: Event) {
+        self.out.push(Output::Event(event));
     }
 }

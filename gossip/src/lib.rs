@@ -6,35 +6,36 @@
 //! Every datagram goes the same way in: `envelope` (group key), `admission` (who sent it, from where, never twice),
 //! `swim` (hearsay is taken out), `membership` (foca decides who is alive), `view` (what readers see).
 
-// mod admission;
+mod admission;
 pub mod catalog;
 mod config;
-// mod contact;
+mod contact;
 mod credential;
 mod engine;
-// mod envelope;
+mod envelope;
 mod event;
+mod hearsay;
 mod key;
 mod keyring;
-// mod membership;
-// mod notice;
-// mod padding;
-// mod redial;
+mod membership;
+mod notice;
+mod redial;
 mod remembered;
-// mod replay;
-// mod rumour;
-// mod swim;
-// mod timers;
+mod replay;
+mod rumour;
+mod swim;
+mod timers;
 mod view;
 
-// #[cfg(test)]
-// mod sim;
+
+#[cfg(test)]
+mod sim;
 
 pub use config::{Config, Timings};
 pub use credential::{CredentialVerifier, VerifiedCredential};
-pub use engine::{Engine, Input, Output};
+pub use engine::{Counters, Engine, Input, Output};
 pub use event::{Event, Refusal, Rejection};
 pub use key::{KeyError, SigningKey, verify};
 pub use keyring::{Keyring, KeyringError};
-pub use remembered::{Remembered, RememberedMember};
+pub use remembered::{Recalled, Remembered, RememberedMember};
 pub use view::{Changes, Member, State, View};

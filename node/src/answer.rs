@@ -5,8 +5,8 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 use serde::Serialize;
-use starling_proto::ErrorCode;
 
+use crate::failure::Failure;
 use crate::fields::STARLING_ERROR;
 
 /// The body of such an answer.
@@ -19,8 +19,9 @@ struct Explanation<'a> {
 
 /// An answer for a request that the mesh could not have served: its status is the code's own.
 #[must_use]
-pub fn to_error(code: ErrorCode, service: &str, detail: &str) -> Response<Bytes> {
-    let explanation = Explanation { error: code.as_str(), detail, service };
+pub(crate) fn to_error(failure: &Failure, service: &str) -> Response<Bytes> {
+    let code = failure.code;
+    let explanation = Explanation { error: code.as_str(), detail: &failure.detail, service };
     let body = serde_json::to_vec(&explanation).unwrap_or_default();
     let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::BAD_GATEWAY);
@@ -34,10 +35,11 @@ pub fn to_error(code: ErrorCode, service: &str, detail: &str) -> Response<Bytes>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use starling_proto::ErrorCode;
 
     #[test]
     fn an_answer_of_the_mesh_says_so_in_status_header_and_body() {
-        let response = to_error(ErrorCode::NoEndpoint, "orders", "all \"2\" endpoints are down");
+        let response = to_error(&Failure::new(ErrorCode::NoEndpoint, "all \"2\" endpoints are down"), "orders");
         assert_eq!(response.status(), 503);
         assert_eq!(response.headers()[STARLING_ERROR], "no-endpoint");
         let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();

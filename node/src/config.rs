@@ -22,13 +22,16 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
 use starling_proto::{NodeAddress, Protocol, ServiceName};
 use tracing::level_filters::LevelFilter;
 
+use crate::dns::VipRange;
+
+pub use attest::Certificate;
 pub use host::Host;
 pub use problem::{ConfigError, Key, Place, Problem, Source};
-pub use sources::{Sources, SourcesError};
+pub(crate) use read::duration_of;
+pub use sources::Sources;
 
 /// What a node is to do. Plain data; one that [`load`] gives is consistent in itself.
 #[derive(Debug, Clone, PartialEq)]
@@ -142,8 +145,8 @@ pub struct Dns {
     pub listen: Option<Listen>,
     /// The domain of the mesh's names, without dots at its ends.
     pub suffix: String,
-    /// Loopback addresses that stand for services; starts at its network address.
-    pub vip_range: Ipv4Net,
+    /// Loopback addresses that stand for services.
+    pub vip_range: VipRange,
 }
 
 /// `[proxy]`

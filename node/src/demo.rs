@@ -212,7 +212,7 @@ impl Row {
 fn print_table(rows: &[Row]) {
     println!("\nWhat callers saw");
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::NOTHING);
+    table.load_style(comfy_table::presets::NOTHING);
     table.set_header(["", "requests", "failed", "retried", "p50 ms", "p99 ms", "max ms", "time to route around"]);
     let ms = |d: Duration| format!("{:.1}", d.as_secs_f64() * 1000.0);
     for Row { what, figures, retried, around } in rows {

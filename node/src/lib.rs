@@ -1,1 +1,21 @@
 //! The node: what wires the rooms of the mesh together into one program.
+
+pub mod admin;
+mod answer;
+pub mod app;
+pub mod capture;
+pub mod cli;
+pub mod config;
+pub mod demo;
+pub mod dns;
+mod failure;
+mod fields;
+mod hop_body;
+mod inbound;
+pub mod mesh;
+mod outbound;
+mod plane;
+mod record;
+mod relay;
+mod shard;
+pub mod telemetry;

@@ -90,7 +90,7 @@ async fn upwards(
         buffer.reserve(READ_SIZE);
         match reader.read_buf(&mut buffer).await {
             Ok(0) => {
-                send.finish();
+                send.finish().map_err(RelayError::Hop)?;
                 return Ok(reader);
             }
             Ok(read) => {

@@ -8,6 +8,7 @@ pub const RETRY_SHARE: u64 = 20;
 /// Retries allowed each second whatever the load, so that a quiet service may retry too.
 pub const RETRIES_PER_SECOND: u64 = 1;
 const BUCKETS: u64 = 10;
+const PLACES: usize = 10;
 
 /// How many retries one service may be sent: [`RETRY_SHARE`] percent of its requests and [`RETRIES_PER_SECOND`], over
 /// the current second and the nine before it.
@@ -18,7 +19,7 @@ const BUCKETS: u64 = 10;
 #[derive(Debug)]
 pub struct RetryBudget {
     timeline: Timeline,
-    buckets: [AtomicU64; BUCKETS as usize],
+    buckets: [AtomicU64; PLACES],
 }
 
 /// One second: `| its number: 20 bits | retries: 20 bits | requests: 24 bits |`. Counts saturate; numbers come round
@@ -96,6 +97,12 @@ impl RetryBudget {
         allowance(requests).saturating_sub(retries)
     }
 
+    /// Requests of the last ten seconds.
+    #[must_use]
+    pub fn requests(&self, now: Instant) -> u64 {
+        self.sums(self.timeline.seconds(now)).0
+    }
+
     /// Changes the bucket of a second, emptying it first if it holds an older one. False if `change` declines.
     fn update(&self, second: u64, change: impl Fn(Second) -> Option<Second>) -> bool {
         self.bucket(second)
@@ -111,7 +118,11 @@ impl RetryBudget {
         let oldest = second.saturating_sub(BUCKETS - 1);
         (oldest..=second).fold((0, 0), |(requests, retries), number| {
             let bucket = Second(self.bucket(number).load(SeqCst));
-            if bucket.is(number) { (requests + bucket.requests(), retries + bucket.retries()) } else { (requests, retries) }
+            if bucket.is(number) {
+                (requests + bucket.requests(), retries + bucket.retries())
+            } else {
+                (requests, retries)
+            }
         })
     }
 
@@ -129,6 +140,8 @@ const fn allowance(requests: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use proptest::prelude::*;
 
     use super::*;
     use crate::testing::epoch;
@@ -188,14 +201,43 @@ mod tests {
         assert!(Second::new(7).less_retry().is_none());
     }
 
+    proptest! {
+        /// Against a list of all that happened.
+        #[test]
+        fn the_budget_is_what_the_last_ten_seconds_allow_and_is_never_exceeded(
+            steps in prop::collection::vec((prop_oneof![Just(0u64), 0u64..500, 0u64..12_000], 0usize..40, 0usize..20), 1..60),
+        ) {
+            let (budget, at) = budget();
+            let (mut millis, mut requests, mut retries) = (0, Vec::new(), Vec::new());
+            for (pause, asked, wanted) in steps {
+                millis += pause;
+                let second = millis / 1_000;
+                let recent = |all: &[u64]| all.iter().filter(|at| **at + 10 > second).count();
+                for _ in 0..asked {
+                    budget.on_request(at(millis));
+                    requests.push(second);
+                }
+                for _ in 0..wanted {
+                    let allowed = recent(&requests) / 5 + 10;
+                    let granted = budget.withdraw(at(millis));
+                    prop_assert_eq!(granted, recent(&retries) < allowed);
+                    if granted {
+                        retries.push(second);
+                    }
+                }
+                let left = (recent(&requests) / 5 + 10).saturating_sub(recent(&retries));
+                prop_assert_eq!(budget.remaining(at(millis)), left as u64);
+            }
+        }
+    }
+
     #[test]
     fn shards_that_race_for_the_last_retry_never_get_more_than_there_are() {
         let (budget, at) = budget();
         (0..500).for_each(|_| budget.on_request(at(0)));
         let granted: usize = std::thread::scope(|scope| {
-            let shards: Vec<_> = (0..4)
-                .map(|_| scope.spawn(|| (0..500).filter(|_| budget.withdraw(at(0))).count()))
-                .collect();
+            let shards: Vec<_> =
+                (0..4).map(|_| scope.spawn(|| (0..500).filter(|_| budget.withdraw(at(0))).count())).collect();
             shards.into_iter().map(|shard| shard.join().unwrap()).sum()
         });
         assert!(granted <= 110, "{granted} retries of 110");

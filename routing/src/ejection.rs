@@ -8,7 +8,7 @@ pub const FAILURES_TO_EJECT: u32 = 5;
 /// How long the first time, before jitter; each further time twice as long.
 pub const EJECTION_MIN: Duration = Duration::from_secs(1);
 /// The longest time, jitter included. An endpoint that was good for as long begins at [`EJECTION_MIN`] again.
-pub const EJECTION_MAX: Duration = Duration::from_secs(60);
+pub const EJECTION_MAX: Duration = Duration::from_mins(1);
 
 /// Passive ejection of one endpoint.
 ///

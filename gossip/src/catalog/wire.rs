@@ -257,3 +257,6 @@ pub fn check(bytes: &[u8], context: &Context<'_>) -> Result<Checked, WireError> 
     }
     Ok(Checked { bytes: output, skipped })
 }
+
+#[cfg(test)]
+mod tests;

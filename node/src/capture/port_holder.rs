@@ -21,7 +21,7 @@ impl fmt::Display for PortHolder {
     }
 }
 
-/// `st` of proc_net_tcp(5): TCP_LISTEN.
+/// `TCP_LISTEN`, as `/proc/net/tcp` writes the state.
 const LISTENING: &str = "0A";
 
 /// Who keeps `address` from being bound: a listener on that very address, or on all addresses of the host. Reads

@@ -103,9 +103,10 @@ mod tests {
 
     #[test]
     fn lines_that_make_no_sense_are_passed_over() {
-        assert_eq!(ResolvConf::parse("nameserver\nnameserver x\n nameserver 1.1.1.1 # a\n;nameserver 2.2.2.2\n").nameservers, [
-            IpAddr::from([1, 1, 1, 1])
-        ]);
+        assert_eq!(
+            ResolvConf::parse("nameserver\nnameserver x\n nameserver 1.1.1.1 # a\n;nameserver 2.2.2.2\n").nameservers,
+            [IpAddr::from([1, 1, 1, 1])]
+        );
     }
 
     proptest! {

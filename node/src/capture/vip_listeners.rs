@@ -25,7 +25,9 @@ pub enum VipBindError {
         holder: Option<PortHolder>,
     },
     /// A port below 1024 for an ordinary user.
-    #[error("{0} is not open to callers: ports below 1024 need `starling capture install` once, or CAP_NET_BIND_SERVICE")]
+    #[error(
+        "{0} is not open to callers: ports below 1024 need `starling capture install` once, or CAP_NET_BIND_SERVICE"
+    )]
     Privileged(SocketAddrV4),
     /// More services and ports than are bound without the capture.
     #[error("{0} is not open to callers: without `starling capture install` at most {MOST_LISTENERS} are bound")]
@@ -34,6 +36,9 @@ pub enum VipBindError {
     #[error("{0} is not open to callers: {1}")]
     Other(SocketAddrV4, String),
 }
+
+/// Binds an address; gets how it failed the last time.
+type Bind<'a> = dyn FnMut(SocketAddrV4, Option<&VipBindError>) -> Result<TcpListener, VipBindError> + 'a;
 
 /// What one call of [`VipListeners::update`] changed.
 #[derive(Debug, Default)]
@@ -47,16 +52,23 @@ pub struct VipChanges {
 }
 
 /// The VIPs and ports that are bound on a host without the redirect.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct VipListeners {
+    most: usize,
     open: BTreeSet<SocketAddrV4>,
     failed: BTreeMap<SocketAddrV4, VipBindError>,
+}
+
+impl Default for VipListeners {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl VipListeners {
     /// None yet.
     pub fn new() -> Self {
-        Self::default()
+        Self { most: MOST_LISTENERS, open: BTreeSet::new(), failed: BTreeMap::new() }
     }
 
     /// Brings what is bound in line with what is wanted. What failed before is tried again, so call it now and then
@@ -65,20 +77,17 @@ impl VipListeners {
         self.update_with(wanted, &mut bind)
     }
 
-    fn update_with(
-        &mut self,
-        wanted: &BTreeSet<SocketAddrV4>,
-        bind: &mut dyn FnMut(SocketAddrV4) -> Result<TcpListener, VipBindError>,
-    ) -> VipChanges {
-        let mut changes = VipChanges { closed: self.open.difference(wanted).copied().collect(), ..VipChanges::default() };
+    fn update_with(&mut self, wanted: &BTreeSet<SocketAddrV4>, bind: &mut Bind<'_>) -> VipChanges {
+        let mut changes =
+            VipChanges { closed: self.open.difference(wanted).copied().collect(), ..VipChanges::default() };
         self.open.retain(|address| wanted.contains(address));
         self.failed.retain(|address, _| wanted.contains(address));
         for address in wanted {
             if self.open.contains(address) {
                 continue;
             }
-            let full = self.open.len() >= MOST_LISTENERS;
-            match if full { Err(VipBindError::TooMany(*address)) } else { bind(*address) } {
+            let full = self.open.len() >= self.most;
+            match if full { Err(VipBindError::TooMany(*address)) } else { bind(*address, self.failed.get(address)) } {
                 Ok(listener) => {
                     self.open.insert(*address);
                     self.failed.remove(address);
@@ -95,7 +104,8 @@ impl VipListeners {
     }
 }
 
-fn bind(address: SocketAddrV4) -> Result<TcpListener, VipBindError> {
+/// `before` is how it failed the last time: to find the holder of a port takes a walk through `/proc`, once.
+fn bind(address: SocketAddrV4, before: Option<&VipBindError>) -> Result<TcpListener, VipBindError> {
     let listen = || -> io::Result<TcpListener> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
@@ -104,9 +114,10 @@ fn bind(address: SocketAddrV4) -> Result<TcpListener, VipBindError> {
         socket.listen(BACKLOG)?;
         Ok(socket.into())
     };
-    listen().map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => VipBindError::InUse { address, holder: holder_of(address.into()) },
-        io::ErrorKind::PermissionDenied => VipBindError::Privileged(address),
+    listen().map_err(|error| match (error.kind(), before) {
+        (io::ErrorKind::AddrInUse, Some(before @ VipBindError::InUse { .. })) => before.clone(),
+        (io::ErrorKind::AddrInUse, _) => VipBindError::InUse { address, holder: holder_of(address.into()) },
+        (io::ErrorKind::PermissionDenied, _) => VipBindError::Privileged(address),
         _ => VipBindError::Other(address, error.to_string()),
     })
 }
@@ -119,7 +130,8 @@ mod tests {
         SocketAddrV4::new([127, 77, 9, 9].into(), port)
     }
 
-    fn any_listener(_: SocketAddrV4) -> Result<TcpListener, VipBindError> {
+    #[allow(clippy::unnecessary_wraps, reason = "stands in for bind")]
+    fn any_listener(_: SocketAddrV4, _: Option<&VipBindError>) -> Result<TcpListener, VipBindError> {
         Ok(TcpListener::bind("127.0.0.1:0").unwrap())
     }
 
@@ -137,21 +149,20 @@ mod tests {
     fn a_lasting_failure_is_told_once_and_tried_again() {
         let mut listeners = VipListeners::new();
         let wanted = BTreeSet::from([vip(80)]);
-        let mut privileged = |address| Err(VipBindError::Privileged(address));
+        let mut privileged = |address, _: Option<&VipBindError>| Err(VipBindError::Privileged(address));
         assert_eq!(listeners.update_with(&wanted, &mut privileged).failed, [VipBindError::Privileged(vip(80))]);
         assert_eq!(listeners.update_with(&wanted, &mut privileged).failed, []);
-        let mut in_use = |address| Err(VipBindError::InUse { address, holder: None });
+        let mut in_use = |address, _: Option<&VipBindError>| Err(VipBindError::InUse { address, holder: None });
         assert_eq!(listeners.update_with(&wanted, &mut in_use).failed.len(), 1);
         assert_eq!(listeners.update_with(&wanted, &mut any_listener).opened.len(), 1);
     }
 
     #[test]
     fn the_number_of_listeners_is_bounded() {
-        let mut listeners = VipListeners::new();
-        let wanted: BTreeSet<_> = (1..=513).map(vip).collect();
-        let mut refuse = |_| TcpListener::bind("127.0.0.1:0").map_err(|error| VipBindError::Other(vip(1), error.to_string()));
-        let changes = listeners.update_with(&wanted, &mut refuse);
-        assert_eq!(changes.failed, [VipBindError::TooMany(vip(513))]);
+        let mut listeners = VipListeners { most: 3, ..VipListeners::new() };
+        let wanted: BTreeSet<_> = (1..=4).map(vip).collect();
+        let changes = listeners.update_with(&wanted, &mut any_listener);
+        assert_eq!((changes.opened.len(), changes.failed), (3, vec![VipBindError::TooMany(vip(4))]));
     }
 
     #[test]

@@ -3,8 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
-
 const fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
@@ -27,8 +25,8 @@ pub const QUIC_PORT: u16 = 7947;
 pub const DNS_LISTEN: SocketAddr = loopback(5391);
 /// No public top-level domain; nothing else answers for it.
 pub const DNS_SUFFIX: &str = "mesh";
-/// Loopback, so that nothing of it ever leaves the host, and far from 127.0.0.0/16, where programs bind by hand.
-pub const VIP_RANGE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 77, 0, 0), 16);
+/// Beside the other ports of the node, and away from the proxies' usual 3128 and 8080.
+pub const PROXY_HTTP: SocketAddr = loopback(4140);
 /// Where `starling capture install` redirects the VIP range to.
 pub const CAPTURE_LISTEN: SocketAddr = loopback(4150);
 /// Long enough for most pages, short enough that a stuck request gives its place back.

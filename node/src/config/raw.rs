@@ -20,8 +20,8 @@ pub(super) enum Value {
     Text(String),
     Integer(i64),
     Float(f64),
-    Bool(bool),
-    Date(String),
+    Bool,
+    Date,
     List(Vec<Raw>),
     Table(Table),
 }
@@ -34,8 +34,8 @@ impl Value {
         match self {
             Self::Text(_) => "text",
             Self::Integer(_) | Self::Float(_) => "a number",
-            Self::Bool(_) => "true or false",
-            Self::Date(_) => "a date",
+            Self::Bool => "true or false",
+            Self::Date => "a date",
             Self::List(_) => "a list",
             Self::Table(_) => "a table",
         }
@@ -109,7 +109,7 @@ struct Lines<'a> {
 impl Lines<'_> {
     fn place(&self, offset: usize) -> Place {
         let before = &self.text.as_bytes()[..offset.min(self.text.len())];
-        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        let line = 1 + before.split(|byte| *byte == b'\n').skip(1).count();
         Place { source: Source::File(Arc::clone(self.path)), line: u32::try_from(line).ok() }
     }
 
@@ -129,8 +129,8 @@ impl Lines<'_> {
             DeValue::Float(number) => {
                 number.as_str().parse().map_or_else(|_| Value::Text(number.to_string()), Value::Float)
             }
-            DeValue::Boolean(value) => Value::Bool(value),
-            DeValue::Datetime(date) => Value::Date(date.to_string()),
+            DeValue::Boolean(_) => Value::Bool,
+            DeValue::Datetime(_) => Value::Date,
             DeValue::Array(list) => Value::List(
                 list.into_iter()
                     .enumerate()

@@ -13,6 +13,7 @@ use tracing::level_filters::LevelFilter;
 use super::problem::Source;
 use super::raw::{Raw, Value};
 use super::{AccessLog, Seed, schema};
+use crate::dns::{VipRange, VipRangeError};
 
 /// What is wrong with a value, and what to do about it.
 #[derive(Debug)]
@@ -116,7 +117,9 @@ pub(super) fn address(raw: &Raw) -> Read<SocketAddr> {
 pub(super) fn address_or_off(raw: &Raw) -> Read<Option<SocketAddr>> {
     match &raw.value {
         Value::Text(text) if text == OFF => Ok(None),
-        _ => address(raw).map(Some).map_err(|wrong| Wrong { hint: format!("{}; \"off\" for none", wrong.hint), ..wrong }),
+        _ => address(raw)
+            .map(Some)
+            .map_err(|wrong| Wrong { hint: format!("{} (\"off\" for none)", wrong.hint), ..wrong }),
     }
 }
 
@@ -142,27 +145,35 @@ pub(super) fn path(raw: &Raw) -> Read<PathBuf> {
     }
 }
 
-/// A number and a unit: `250ms`, `15s`, `2m`, `1h`. From 1 ms to 24 h.
+/// A number and a unit: `250ms`, `15s`, `2m`, `1h`, `90d`.
+pub(crate) fn duration_of(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let number: u64 = text[..digits].parse().ok()?;
+    let unit: u64 = match text[digits..].trim() {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.checked_mul(unit).map(Duration::from_millis)
+}
+
+/// From 1 ms to 24 h.
 pub(super) fn duration(raw: &Raw) -> Read<Duration> {
-    const HINT: &str = "write a number and a unit, such as \"250ms\", \"15s\", \"2m\" or \"1h\"";
     if let Value::Integer(number) = raw.value {
         return Err(wrong(format!("{number} has no unit"), format!("did you mean \"{number}s\"?")));
     }
     let text = text(raw)?.trim();
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let number: Option<u64> = text[..digits].parse().ok();
-    let unit = match text[digits..].trim() {
-        "ms" => Some(1),
-        "s" => Some(1_000),
-        "m" => Some(60_000),
-        "h" => Some(3_600_000),
-        _ => None,
-    };
-    let millis = number.zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
-    match millis {
-        Some(millis @ 1..=86_400_000) => Ok(Duration::from_millis(millis)),
+    match duration_of(text) {
+        Some(duration) if (1..=86_400_000).contains(&duration.as_millis()) => Ok(duration),
         Some(_) => Err(wrong(format!("'{text}' is out of range"), "write a duration from \"1ms\" to \"24h\"")),
-        None => Err(wrong(format!("'{text}' is not a duration"), HINT)),
+        None => Err(wrong(
+            format!("'{text}' is not a duration"),
+            "write a number and a unit, such as \"250ms\", \"15s\", \"2m\" or \"1h\"",
+        )),
     }
 }
 
@@ -191,7 +202,8 @@ pub(super) fn protocol(raw: &Raw) -> Read<Protocol> {
             wrong(format!("'{text}' is not carried yet by this version"), hint)
         } else {
             let meant = schema::nearest(text, ["http", "tcp"]);
-            let hint = meant.map_or_else(|| "write \"http\" or \"tcp\"".to_owned(), |word| format!("did you mean \"{word}\"?"));
+            let hint = meant
+                .map_or_else(|| "write \"http\" or \"tcp\"".to_owned(), |word| format!("did you mean \"{word}\"?"));
             wrong(format!("'{text}' is not a protocol"), hint)
         }
     })
@@ -251,37 +263,33 @@ pub(super) fn suffix(raw: &Raw) -> Read<String> {
     Ok(text.to_owned())
 }
 
-pub(super) fn vip_range(raw: &Raw) -> Read<Ipv4Net> {
-    const HINT: &str = "write a part of 127.0.0.0/8 between /9 and /28, such as \"127.77.0.0/16\"";
+pub(super) fn vip_range(raw: &Raw) -> Read<VipRange> {
+    const HINT: &str = "write a part of 127.0.0.0/8 that no program uses, such as \"127.77.0.0/16\"";
     let text = text(raw)?;
-    let range: Ipv4Net = text.parse().map_err(|_| wrong(format!("'{text}' is not an IPv4 range"), HINT))?;
-    if range.trunc() != range {
-        let meant = range.trunc();
+    let net: Ipv4Net = text.parse().map_err(|_| wrong(format!("'{text}' is not an IPv4 range"), HINT))?;
+    if net.trunc() != net {
+        let meant = net.trunc();
         return Err(wrong(format!("'{text}' is no start of a range"), format!("did you mean \"{meant}\"?")));
     }
-    if !range.addr().is_loopback() {
-        return Err(wrong(format!("'{text}' is not loopback: other hosts could own it"), HINT));
-    }
-    if !(9..=28).contains(&range.prefix_len()) {
-        return Err(wrong(format!("'{text}' is too wide or too narrow"), HINT));
-    }
-    if range.contains(&Ipv4Addr::LOCALHOST) {
-        return Err(wrong(format!("'{text}' holds 127.0.0.1, which other programs use"), HINT));
-    }
-    Ok(range)
+    VipRange::try_new(net).map_err(|error| {
+        let what = match error {
+            VipRangeError::NotLoopback(_) => "is not loopback: other hosts could own it",
+            VipRangeError::HoldsLocalhost(_) => "takes in 127.0.0.0/24, which the host itself uses",
+            VipRangeError::TooSmall(_) => "is too small: a prefix of at most /26 is needed",
+        };
+        wrong(format!("'{text}' {what}"), HINT)
+    })
 }
 
 pub(super) fn level(raw: &Raw) -> Read<LevelFilter> {
     const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
     let text = text(raw)?;
-    match LEVELS.contains(&text).then(|| text.parse()) {
-        Some(Ok(level)) => Ok(level),
-        _ => {
-            let hint = schema::nearest(text, LEVELS)
-                .map_or_else(|| format!("write one of {}", LEVELS.join(", ")), |word| format!("did you mean \"{word}\"?"));
-            Err(wrong(format!("'{text}' is not a level"), hint))
-        }
+    if let Some(Ok(level)) = LEVELS.contains(&text).then(|| text.parse()) {
+        return Ok(level);
     }
+    let hint = schema::nearest(text, LEVELS)
+        .map_or_else(|| format!("write one of {}", LEVELS.join(", ")), |word| format!("did you mean \"{word}\"?"));
+    Err(wrong(format!("'{text}' is not a level"), hint))
 }
 
 pub(super) fn access(raw: &Raw) -> Read<Option<AccessLog>> {

@@ -55,9 +55,8 @@ impl Upstreams {
             return Answered::NobodyToAsk;
         }
         for server in servers.into_iter().take(MOST_SERVERS) {
-            let exchange = async {
-                if over_tcp { ask_by_tcp(server, query).await } else { ask_by_udp(server, query).await }
-            };
+            let exchange =
+                async { if over_tcp { ask_by_tcp(server, query).await } else { ask_by_udp(server, query).await } };
             match tokio::time::timeout(PATIENCE, exchange).await {
                 Ok(Ok(reply)) => return Answered::Reply(reply),
                 Ok(Err(error)) => tracing::debug!(%server, %error, "a resolver of this host failed"),

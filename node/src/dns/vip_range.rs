@@ -79,11 +79,11 @@ impl VipRange {
     }
 
     /// All addresses, reserved ones included; at most 2^24, as the range lies in `127.0.0.0/8`.
-    pub(crate) fn size(&self) -> u32 {
+    pub(crate) fn size(self) -> u32 {
         1 << (32 - self.0.prefix_len())
     }
 
-    pub(crate) fn address_at(&self, offset: u32) -> Ipv4Addr {
+    pub(crate) fn address_at(self, offset: u32) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.0.network().to_bits() + offset)
     }
 }

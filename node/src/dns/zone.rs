@@ -64,7 +64,9 @@ impl Zone {
 
     /// Judges one message as it came from a socket (RFC 1035, section 4), without the length that TCP puts before it.
     pub fn handle(&self, bytes: &[u8], now: SystemTime) -> Verdict {
-        let (Some(&[high, low]), Some(flags)) = (bytes.first_chunk::<2>(), bytes.get(2)) else { return Verdict::Ignore };
+        let (Some(&[high, low]), Some(flags)) = (bytes.first_chunk::<2>(), bytes.get(2)) else {
+            return Verdict::Ignore;
+        };
         let is_response = flags & 0x80 != 0;
         if bytes.len() < HEADER_LENGTH || is_response {
             return Verdict::Ignore;

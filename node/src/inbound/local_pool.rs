@@ -16,6 +16,8 @@ use tokio::net::TcpStream;
 
 use bytes::Bytes;
 
+use crate::failure::Failure;
+
 /// Idle connections kept for each application.
 const MAX_IDLE: usize = 64;
 /// An idle connection is not used after this time: below the keep-alive timeout of common servers (Node.js: 5 s), so
@@ -54,6 +56,12 @@ impl LocalError {
             Self::Exchange { source, .. } if source.is_parse() => ErrorCode::UpstreamProtocol,
             Self::Exchange { .. } => ErrorCode::UpstreamReset,
         }
+    }
+}
+
+impl From<LocalError> for Failure {
+    fn from(error: LocalError) -> Self {
+        Self::new(error.code(), error.to_string())
     }
 }
 
@@ -108,19 +116,13 @@ where
         }
     }
 
+    /// The most recently used connection that is open, ready and not idle for too long.
     fn take(&self, address: SocketAddr) -> Option<SendRequest<B>> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let connections = idle.get_mut(&address)?;
-        while let Some(Idle { sender, since }) = connections.pop() {
-            if since.elapsed() < IDLE_TIMEOUT && sender.is_ready() {
-                return Some(sender);
-            }
-            if since.elapsed() >= IDLE_TIMEOUT {
-                // The most recent one is too old, so all are.
-                connections.clear();
-            }
-        }
-        None
+        let usable = |idle: &Idle<B>| idle.sender.is_ready() && idle.since.elapsed() < IDLE_TIMEOUT;
+        let place = connections.iter().rposition(usable)?;
+        Some(connections.remove(place).sender)
     }
 
     /// Keeps a connection whose answer has been read whole.

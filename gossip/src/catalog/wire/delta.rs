@@ -12,7 +12,7 @@ const SET_MAX_VERSION: u8 = 2;
 const STATUS_SET: u8 = 0;
 
 /// The most text that chitchat may hold of one node, in bytes.
-const MAX_NODE_TEXT: usize = (MAX_NODE * 4).div_ceil(3) + 3 * MAX_RECORDS;
+pub(super) const MAX_NODE_TEXT: usize = (MAX_NODE * 4).div_ceil(3) + 3 * MAX_RECORDS;
 
 enum Operation<'a> {
     Node { id: ReplicaId, from: u64 },

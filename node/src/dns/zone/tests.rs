@@ -12,7 +12,8 @@ fn now() -> SystemTime {
 
 fn zone() -> Zone {
     let vips = Arc::new(VipTable::in_memory(VipRange::default()));
-    let services: Vec<ServiceName> = ["orders", "orders.shop", "web"].iter().map(|name| name.parse().unwrap()).collect();
+    let services: Vec<ServiceName> =
+        ["orders", "orders.shop", "web"].iter().map(|name| name.parse().unwrap()).collect();
     vips.observe(&services, now());
     Zone::try_new("mesh", vips).unwrap()
 }

@@ -1,0 +1,141 @@
+//! The binary `starling-chaos`.
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use clap::{Parser, Subcommand, ValueEnum};
+use starling_chaos::{Connections, Net, OpenLoop, Program};
+
+/// Weather for a mesh: real hosts in network namespaces, faults and load.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Checks whether this machine can have hosts in network namespaces.
+    Hosts {
+        /// Keep two hosts until standard input ends, and print the ids of the processes there.
+        #[arg(long)]
+        hold: bool,
+    },
+    /// Sends GET requests at a fixed rate that does not wait for answers. Exits with 1 if any failed.
+    Load(Load),
+}
+
+#[derive(clap::Args)]
+struct Load {
+    /// Where to: `http://host[:port]/path`.
+    #[arg(long)]
+    url: http::Uri,
+    /// Requests a second.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    rate: u32,
+    /// For how long.
+    #[arg(long, default_value = "10", value_parser = seconds)]
+    seconds: Duration,
+    /// When a request counts as failed, in seconds.
+    #[arg(long, default_value = "10", value_parser = seconds)]
+    timeout: Duration,
+    /// Use connections again.
+    #[arg(long)]
+    keep_alive: bool,
+    /// What to print.
+    #[arg(short, long, default_value = "table")]
+    output: Format,
+    /// Write every request to this file, as JSON, and exit with 0 even if some failed.
+    #[arg(long)]
+    report: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Format {
+    Table,
+    Json,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("'{text}' is no number of seconds"))?;
+    if (0.001..=86_400.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err("between 0.001 and 86400 seconds".to_owned())
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Hosts { hold: true } => hold(),
+        Verb::Hosts { hold: false } => check(),
+        Verb::Load(load) => run(load),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("starling-chaos: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn hold() -> anyhow::Result<()> {
+    let net = Net::try_new("hold", 2)?;
+    let programs: Vec<_> = net.hosts().iter().map(|host| host.spawn(Program::new("sleep").arg("infinity"))).collect();
+    for program in &programs {
+        println!("{}", program.pid());
+    }
+    std::io::stdout().flush()?;
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
+fn check() -> anyhow::Result<()> {
+    let net = Net::try_new("check", 2)?;
+    let (one, other) = (net.host(0), net.host(1));
+    println!("hosts: yes, {}", if one.is_rootless() { "in a user namespace" } else { "as root" });
+    let _server = other.spawn(Program::new("python3").args(["-m", "http.server", "8000"]));
+    let url = format!("http://{}:8000/", other.address());
+    let fetch = |tries: &str| {
+        let arguments = ["-s", "-o", "/dev/null", "--max-time", "1", "--retry", tries, "--retry-connrefused"];
+        one.run("curl", arguments.into_iter().chain(["--retry-delay", "1", &url])).status.success()
+    };
+    ensure!(fetch("10"), "one host does not reach the other by TCP");
+    println!("one reaches the other: yes");
+    let cut = net.partition(&[0], &[1]);
+    ensure!(!fetch("0"), "a partition does not part");
+    drop(cut);
+    ensure!(fetch("10"), "a partition does not heal");
+    println!("partitions by nftables: yes");
+    one.link_down();
+    ensure!(!fetch("0"), "a pulled cable still carries");
+    one.link_up();
+    ensure!(fetch("10"), "a cable does not carry again");
+    println!("cables: yes");
+    Ok(())
+}
+
+fn run(load: Load) -> anyhow::Result<()> {
+    ensure!(load.url.scheme_str() == Some("http") && load.url.host().is_some(), "--url: write http://host[:port]/path");
+    let connections = if load.keep_alive { Connections::KeepAlive } else { Connections::New };
+    let (rate, duration, timeout) = (load.rate, load.seconds, load.timeout);
+    let open_loop = OpenLoop { url: load.url, rate, duration, connections, timeout };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut report = runtime.block_on(open_loop.run());
+    let failed = report.failed;
+    if let Some(path) = &load.report {
+        std::fs::write(path, serde_json::to_vec(&report)?).with_context(|| path.display().to_string())?;
+    }
+    report.requests.clear();
+    match load.output {
+        Format::Table => print!("{report}"),
+        Format::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+    }
+    ensure!(failed == 0 || load.report.is_some(), "{failed} requests failed");
+    Ok(())
+}

@@ -1,0 +1,170 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use bytes::Bytes;
+use starling_proto::mesh::v1;
+use starling_proto::{Generation, MemberIdentity, NodeId, SpiffeId};
+
+use crate::replay::ReplayWindow;
+use crate::{Refusal, State, VerifiedCredential};
+
+/// Who may speak: every node whose key a certificate of the mesh vouches for, and that has spoken itself.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    peers: BTreeMap<NodeId, Peer>,
+    limit: usize,
+}
+
+/// An admitted node.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// Encoded, for others who ask.
+    pub(crate) credential: Bytes,
+    pub(crate) verified: VerifiedCredential,
+    /// The highest identity that it proved to be its own.
+    pub(crate) identity: MemberIdentity,
+    /// Which of its packets were seen.
+    pub(crate) window: ReplayWindow<16>,
+    /// Which of its notices were seen.
+    pub(crate) notices: ReplayWindow<4>,
+    pub(crate) incarnation: u16,
+    pub(crate) state: State,
+    pub(crate) since: Instant,
+    /// The identity that it gave up on purpose.
+    pub(crate) left: Option<(Generation, u16)>,
+    pub(crate) load: v1::LoadSummary,
+    pub(crate) catalog_hash: u64,
+    /// Who accuses its current identity and incarnation of having failed.
+    pub(crate) accusers: BTreeSet<NodeId>,
+    /// It is told that it counts as down, but not before this.
+    pub(crate) tell_down_after: Instant,
+}
+
+/// A valid credential, with its encoding.
+#[derive(Debug, Clone)]
+pub(crate) struct Proof {
+    pub(crate) credential: Bytes,
+    pub(crate) verified: VerifiedCredential,
+}
+
+/// Of two identities of one node, the higher wins.
+pub(crate) const fn rank(identity: &MemberIdentity) -> (Generation, u16) {
+    (identity.generation, identity.rejoin)
+}
+
+impl Peer {
+    fn new(proof: Proof, identity: MemberIdentity, floor: u64, now: Instant) -> Self {
+        Self {
+            credential: proof.credential,
+            verified: proof.verified,
+            window: ReplayWindow::new(identity.generation, floor),
+            notices: ReplayWindow::new(identity.generation, 0),
+            identity,
+            incarnation: 0,
+            // Until the SWIM engine says otherwise.
+            state: State::Down,
+            since: now,
+            left: None,
+            load: v1::LoadSummary::default(),
+            catalog_hash: 0,
+            accusers: BTreeSet::new(),
+            tell_down_after: now,
+        }
+    }
+
+    /// Did it leave, and not come back since?
+    pub(crate) fn has_left(&self) -> bool {
+        self.left.is_some_and(|left| left >= rank(&self.identity))
+    }
+
+    pub(crate) fn name(&self) -> String {
+        self.verified.spiffe.node().to_owned()
+    }
+}
+
+impl Admission {
+    pub(crate) const fn new(limit: usize) -> Self {
+        Self { peers: BTreeMap::new(), limit }
+    }
+
+    pub(crate) fn get(&self, node: NodeId) -> Option<&Peer> {
+        self.peers.get(&node)
+    }
+
+    pub(crate) fn get_mut(&mut self, node: NodeId) -> Option<&mut Peer> {
+        self.peers.get_mut(&node)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (NodeId, &Peer)> {
+        self.peers.iter().map(|(node, peer)| (*node, peer))
+    }
+
+    pub(crate) const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Would a node be refused for its name, or because the mesh is full? `waiting` candidates count as members.
+    ///
+    /// A name is free again once its holder is down or has left: then the newcomer takes it.
+    pub(crate) fn check_room(&self, node: NodeId, name: &SpiffeId, waiting: usize) -> Result<(), Refusal> {
+        let holder = self.iter().find(|(id, peer)| *id != node && peer.verified.spiffe == *name && peer.state.is_up());
+        if let Some((holder, peer)) = holder {
+            let address = peer.identity.address.quic();
+            return Err(Refusal::NameTaken { name: name.clone(), holder, address });
+        }
+        if self.peers.get(&node).is_some_and(|peer| peer.state.is_up()) {
+            return Ok(());
+        }
+        let up = self.peers.values().filter(|peer| peer.state.is_up()).count();
+        // This node is a member too.
+        if up + waiting + 1 >= self.limit { Err(Refusal::MemberLimit { limit: self.limit }) } else { Ok(()) }
+    }
+
+    /// Admits a node with an identity that it proved, or takes note of a higher one. Counters up to `floor` are not
+    /// accepted, if its generation is new here.
+    ///
+    /// Gives those who had to make room: nodes that were down, the longest first.
+    pub(crate) fn admit(&mut self, proof: Proof, identity: MemberIdentity, floor: u64, now: Instant) -> Vec<NodeId> {
+        let node = identity.node_id;
+        if let Some(peer) = self.peers.get_mut(&node) {
+            if proof.verified.issued_at >= peer.verified.issued_at {
+                peer.credential = proof.credential;
+                peer.verified = proof.verified;
+            }
+            peer.raise(identity, floor);
+            return Vec::new();
+        }
+        self.peers.insert(node, Peer::new(proof, identity, floor, now));
+        let mut gone = Vec::new();
+        // Those that are down are kept for a day, but not more of them than there may be members.
+        while self.peers.len() > 2 * self.limit {
+            let down = self.peers.iter().filter(|(id, peer)| **id != node && !peer.state.is_up());
+            let Some(oldest) = down.min_by_key(|(_, peer)| peer.since).map(|(id, _)| *id) else { break };
+            gone.push(oldest);
+            self.peers.remove(&oldest);
+        }
+        gone
+    }
+
+    pub(crate) fn remove(&mut self, node: NodeId) -> Option<Peer> {
+        self.peers.remove(&node)
+    }
+}
+
+impl Peer {
+    /// Takes note of a higher identity of its own.
+    pub(crate) fn raise(&mut self, identity: MemberIdentity, floor: u64) {
+        if rank(&identity) <= rank(&self.identity) {
+            return;
+        }
+        if identity.generation > self.window.generation() {
+            self.window = ReplayWindow::new(identity.generation, floor);
+        }
+        if identity.generation > self.notices.generation() {
+            self.notices = ReplayWindow::new(identity.generation, 0);
+        }
+        self.identity = identity;
+        self.incarnation = 0;
+        self.accusers.clear();
+    }
+}

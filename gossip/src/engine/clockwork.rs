@@ -1,0 +1,56 @@
+use std::time::Instant;
+
+use super::{Engine, Output};
+use crate::contact::Approach;
+
+impl Engine {
+    /// See [`Engine::poll_timeout`](super::Engine::poll_timeout).
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        let timers = [
+            self.membership.next(),
+            self.contacts.next(),
+            self.redials.next(),
+            self.rumours.next(),
+            self.renewal.due,
+            self.publish.next(),
+            Some(self.sweep_at),
+        ];
+        timers.into_iter().flatten().min()
+    }
+
+    pub(super) fn on_tick(&mut self, now: Instant) {
+        self.membership.handle_due(now);
+        self.renew_if_due(now);
+        self.approach_contacts(now);
+        self.tell_notices(now);
+        for node in self.redials.take_due(&self.timings, &mut self.rng, now) {
+            if self.me.leaving {
+                break;
+            }
+            if let Some(peer) = self.admission.get(node) {
+                self.out.push(Output::Dial { node: Some(node), at: peer.identity.address.quic() });
+            }
+        }
+        self.sweep(now);
+    }
+
+    /// Speaks to those that others named.
+    fn approach_contacts(&mut self, now: Instant) {
+        let (due, silent) = self.contacts.take_due(now);
+        for approach in due {
+            match approach {
+                Approach::Announce(identity) => self.announce_to(identity, now),
+                Approach::Dial(identity) => {
+                    self.announce_to(identity, now);
+                    self.dial(&identity);
+                }
+            }
+        }
+        for node in silent {
+            // What it signed was kept for the case that it shows up.
+            if self.admission.get(node).is_none() {
+                self.catalog.forget(node);
+            }
+        }
+    }
+}

@@ -1,0 +1,261 @@
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use prost::Message;
+use starling_proto::mesh::v1;
+use starling_proto::{Generation, MemberIdentity, NodeId, SpiffeId};
+
+use super::{Engine, Output};
+use crate::admission::{Peer, Proof, rank};
+use crate::envelope::VERSION;
+use crate::{Event, Refusal, catalog};
+
+/// Those named in one state are spoken to this far apart: a join of a large mesh is no flood.
+const SPACING: Duration = Duration::from_millis(2);
+
+/// A peer's state, checked.
+struct Checked {
+    proof: Proof,
+    identity: MemberIdentity,
+    incarnation: u16,
+}
+
+impl Engine {
+    /// See [`Engine::join_state`](super::Engine::join_state).
+    pub(super) fn state_for(&self, receiver: Option<NodeId>) -> v1::JoinState {
+        let known = receiver.and_then(|node| self.admission.get(node));
+        // Whoever was here before has the credentials, and asks for those it lacks.
+        let with_credentials = known.is_none_or(|peer| !peer.state.is_up());
+        v1::JoinState {
+            version: VERSION.into(),
+            identity: Some((&self.me.identity).into()),
+            incarnation: self.membership.incarnation().into(),
+            credential: self.me.credential.clone(),
+            counter_floor: self.me.counter,
+            remembered_generation: known.map_or(0, |peer| peer.identity.generation.0),
+            key_epochs: self.me.keyring.epochs().collect(),
+            members: self.admission.iter().map(|(_, peer)| member_state(peer, with_credentials)).collect(),
+            records: self.catalog.values().filter(|record| self.is_listed(&record.owner)).cloned().collect(),
+            clock: 0,
+            member_limit: u32::try_from(self.admission.limit()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Is it this node, or an admitted one? Records of others would be refused.
+    fn is_listed(&self, owner: &[u8]) -> bool {
+        NodeId::try_from(owner).is_ok_and(|owner| owner == self.me.node() || self.admission.get(owner).is_some())
+    }
+
+    /// See [`Engine::resolve`](super::Engine::resolve).
+    pub(super) fn resolve_ids(&self, ids: &[NodeId]) -> v1::Resolved {
+        let known = ids.iter().take(self.admission.limit()).filter_map(|id| self.admission.get(*id));
+        v1::Resolved { members: known.map(|peer| member_state(peer, true)).collect() }
+    }
+
+    pub(super) fn on_joined(&mut self, peer: SpiffeId, state: v1::JoinState, now: Instant) {
+        let checked = match self.check_join(&peer, &state) {
+            Ok(checked) => checked,
+            Err(refusal) => {
+                *self.counters.refused.entry(refusal.code()).or_default() += 1;
+                self.emit(Event::Refused { peer: peer.clone(), refusal: refusal.clone() });
+                self.out.push(Output::Refused { peer, refusal });
+                return;
+            }
+        };
+        let before = self.me.identity;
+        if let Some(remembered) = self.proven_generation(&state) {
+            self.raise_generation(Generation(remembered.0.saturating_add(1)), now);
+            self.dial(&checked.identity);
+        }
+        let known = self.admission.get(checked.identity.node_id).map(|peer| peer.identity);
+        if known.is_some_and(|known| known.generation > checked.identity.generation) {
+            // Our answer tells it which generation to start above; it joins again with that.
+            return;
+        }
+        self.admit_by_join(&checked, state.counter_floor, now);
+        self.merge_members(&checked.identity, state.members, now);
+        for record in state.records {
+            self.merge_record(&record);
+        }
+        if self.me.identity != before {
+            // The peer hears of it from ourselves: it would not believe anyone else.
+            self.announce_to(checked.identity, now);
+        }
+    }
+
+    /// The generation that the peer remembers of us, if it is above ours and it can show something that we signed in
+    /// it: a bare claim could drive us to the last generation there is.
+    fn proven_generation(&self, state: &v1::JoinState) -> Option<Generation> {
+        let (node, own) = (self.me.node(), self.me.identity.generation);
+        if Generation(state.remembered_generation) <= own {
+            return None;
+        }
+        let signed = |record: &&v1::SignedValue| {
+            let encoded = Bytes::from(record.encode_to_vec());
+            catalog::open(node, &record.key, &encoded, &self.me.signing_key.public_key()).is_ok()
+        };
+        let ours = state.records.iter().filter(|record| record.owner[..] == node.as_bytes()[..]);
+        let higher = ours.filter(|record| Generation(record.generation) > own).filter(signed);
+        higher.map(|record| Generation(record.generation)).max()
+    }
+
+    fn check_join(&self, peer: &SpiffeId, state: &v1::JoinState) -> Result<Checked, Refusal> {
+        if state.version != u32::from(VERSION) {
+            return Err(Refusal::Version(state.version));
+        }
+        let identity = state.identity.as_ref().ok_or_else(|| Refusal::Malformed("no identity".to_owned()))?;
+        let identity = MemberIdentity::try_from(identity).map_err(|error| Refusal::Malformed(error.to_string()))?;
+        let incarnation =
+            u16::try_from(state.incarnation).map_err(|_| Refusal::Malformed("incarnation".to_owned()))?;
+        let proof = self.prove(identity.node_id, &state.credential).map_err(Refusal::Credential)?;
+        if identity.node_id == self.me.node() {
+            return Err(Refusal::Ourselves);
+        }
+        if proof.verified.spiffe != *peer {
+            let credential = proof.verified.spiffe;
+            return Err(Refusal::OtherName { credential, connection: peer.clone() });
+        }
+        self.check_room(&identity, peer)?;
+        Ok(Checked { proof, identity, incarnation })
+    }
+
+    fn check_room(&self, identity: &MemberIdentity, name: &SpiffeId) -> Result<(), Refusal> {
+        if *name == self.me.spiffe {
+            let (name, address) = (name.clone(), self.me.identity.address.quic());
+            return Err(Refusal::NameTaken { name, holder: self.me.node(), address });
+        }
+        let own = self.contacts.get(identity.node_id).is_some_and(|contact| contact.proof.is_some());
+        let waiting = self.contacts.candidates() - usize::from(own);
+        self.admission.check_room(identity.node_id, name, waiting)
+    }
+
+    /// Checks a credential, unless it is the one that is known already.
+    fn prove(&self, node: NodeId, credential: &Bytes) -> Result<Proof, String> {
+        if let Some(known) = self.admission.get(node).filter(|peer| peer.credential == *credential) {
+            return Ok(Proof { credential: known.credential.clone(), verified: known.verified.clone() });
+        }
+        let verified = self.verifier.verify(credential)?;
+        if verified.node_id != node || NodeId::of_key(&verified.gossip_key) != node {
+            return Err("it is another node's".to_owned());
+        }
+        // A copy of its own: it must not keep the whole message it came in alive.
+        Ok(Proof { credential: Bytes::copy_from_slice(credential), verified })
+    }
+
+    fn admit_by_join(&mut self, checked: &Checked, floor: u64, now: Instant) {
+        let Checked { proof, identity, incarnation } = checked;
+        let name = proof.verified.spiffe.node().to_owned();
+        self.admit(proof.clone(), *identity, floor, now);
+        let current = self.admission.get(identity.node_id).map(|peer| peer.identity);
+        if current == Some(*identity) {
+            self.on_proven(*identity, *incarnation, now);
+        }
+        self.emit(Event::Joined { node: identity.node_id, name });
+    }
+
+    /// Admits a node with an identity that it proved.
+    pub(super) fn admit(&mut self, proof: Proof, identity: MemberIdentity, floor: u64, now: Instant) {
+        let before = self.admission.get(identity.node_id).map(|peer| peer.identity);
+        for gone in self.admission.admit(proof, identity, floor, now) {
+            self.on_forgotten(gone, now);
+        }
+        if before != Some(identity) {
+            self.publish.remember(now, &self.timings);
+        }
+        self.publish.changed = true;
+    }
+
+    /// What a peer knows of others: of us it tells what it takes us for, of those unknown here where to find them.
+    /// What it takes others for counts for nothing: after a cut it is mostly wrong.
+    fn merge_members(&mut self, peer: &MemberIdentity, members: Vec<v1::MemberState>, now: Instant) {
+        let mut strangers = Vec::new();
+        let mut at = now;
+        for member in members {
+            let Some(identity) = member.identity.as_ref().and_then(|wire| MemberIdentity::try_from(wire).ok()) else {
+                continue;
+            };
+            if identity.node_id == self.me.node() {
+                self.on_told_of_ourselves(&identity, &member, now);
+            } else if matches!(member.status(), v1::MemberStatus::Alive | v1::MemberStatus::Suspect)
+                && identity.node_id != peer.node_id
+            {
+                at += SPACING;
+                if !self.on_named(identity, &member, at) {
+                    strangers.push(identity.node_id);
+                }
+            }
+        }
+        let limit = self.admission.limit();
+        strangers.truncate(limit);
+        self.ask_after(peer.node_id, peer.address.quic(), strangers, now);
+    }
+
+    fn on_told_of_ourselves(&mut self, identity: &MemberIdentity, member: &v1::MemberState, now: Instant) {
+        if *identity != self.me.identity {
+            return;
+        }
+        match member.status() {
+            v1::MemberStatus::Down | v1::MemberStatus::Left => self.want_renewal(now),
+            v1::MemberStatus::Suspect => self.refute(now),
+            _ => {}
+        }
+    }
+
+    /// A node was named by a third party: it is spoken to, and counts once it has answered itself. `false` if its
+    /// credential has to be asked for first.
+    fn on_named(&mut self, identity: MemberIdentity, member: &v1::MemberState, at: Instant) -> bool {
+        let node = identity.node_id;
+        if let Some(peer) = self.admission.get(node) {
+            if rank(&identity) > rank(&peer.identity) {
+                self.contacts.add(identity, None, 0, at);
+            }
+            return true;
+        }
+        if self.contacts.get(node).is_some_and(|contact| rank(&contact.identity) >= rank(&identity)) {
+            return true;
+        }
+        if member.credential.is_empty() {
+            return false;
+        }
+        let named = self.prove(node, &member.credential).map_err(Refusal::Credential).and_then(|proof| {
+            self.check_room(&identity, &proof.verified.spiffe)?;
+            Ok(proof)
+        });
+        match named {
+            Ok(proof) => self.contacts.add(identity, Some(proof), member.counter_floor, at),
+            Err(refusal) => {
+                *self.counters.refused.entry(refusal.code()).or_default() += 1;
+                self.emit(Event::RejectedRecord { owner: node, reason: refusal.to_string() });
+            }
+        }
+        true
+    }
+
+    pub(super) fn on_resolved(&mut self, members: Vec<v1::MemberState>, now: Instant) {
+        for member in members.into_iter().take(self.admission.limit()) {
+            let identity = member.identity.as_ref().and_then(|wire| MemberIdentity::try_from(wire).ok());
+            if let Some(identity) = identity.filter(|identity| identity.node_id != self.me.node()) {
+                self.on_named(identity, &member, now);
+            }
+        }
+    }
+
+    /// The address a member accepts QUIC at.
+    #[must_use]
+    pub fn quic_address(&self, node: NodeId) -> Option<SocketAddr> {
+        self.admission.get(node).map(|peer| peer.identity.address.quic())
+    }
+}
+
+fn member_state(peer: &Peer, with_credential: bool) -> v1::MemberState {
+    let floor = (peer.window.generation() == peer.identity.generation).then(|| peer.window.highest());
+    let credential = if with_credential && peer.state.is_up() { peer.credential.clone() } else { Bytes::new() };
+    v1::MemberState {
+        identity: Some((&peer.identity).into()),
+        incarnation: peer.incarnation.into(),
+        status: v1::MemberStatus::from(peer.state).into(),
+        credential,
+        counter_floor: floor.unwrap_or(0),
+    }
+}

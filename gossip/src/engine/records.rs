@@ -1,0 +1,86 @@
+use std::time::Instant;
+
+use bytes::Bytes;
+use prost::Message;
+use starling_proto::mesh::v1;
+use starling_proto::{Generation, MemberIdentity, NodeId};
+
+use super::{Engine, Output};
+use crate::Event;
+use crate::catalog::{Change, RecordError, key};
+
+impl Engine {
+    /// The record that says what this node is.
+    pub(super) fn register_node(&mut self, now: Instant) {
+        let record = v1::NodeRecord {
+            name: self.me.spiffe.node().to_owned(),
+            zone: self.me.zone.to_string(),
+            version: self.me.version.clone(),
+            shards: self.me.shards,
+            protocol_version: 1,
+        };
+        self.register(key::NODE, record.encode_to_vec().into(), now);
+    }
+
+    pub(super) fn register(&mut self, key: &str, body: Bytes, now: Instant) {
+        let set = self.catalog.set(key, body, &self.me.signing_key);
+        self.on_own_value(key, set, now);
+    }
+
+    pub(super) fn withdraw(&mut self, key: &str, now: Instant) {
+        let withdrawn = self.catalog.withdraw(key, &self.me.signing_key);
+        self.on_own_value(key, withdrawn, now);
+    }
+
+    fn on_own_value(&mut self, key: &str, value: Result<Bytes, RecordError>, now: Instant) {
+        match value {
+            Ok(value) => {
+                self.tell_record(&value, now);
+                self.out.push(Output::Value { key: key.to_owned(), value });
+                self.publish.changed = true;
+            }
+            Err(error) => self.reject_record(self.me.node(), error.to_string()),
+        }
+    }
+
+    /// A value of the catalog, whichever way it came.
+    pub(super) fn on_value(&mut self, owner: NodeId, key: &str, value: &Bytes) {
+        if owner == self.me.node() {
+            // Our own come back to us; nobody tells us what we offer.
+            return;
+        }
+        let candidate = || self.contacts.get(owner).and_then(|contact| contact.proof.as_ref());
+        let admitted = self.admission.get(owner).map(|peer| &peer.verified);
+        let Some(verified) = admitted.or_else(|| candidate().map(|proof| &proof.verified)) else {
+            return self.reject_record(owner, "its owner is not admitted".to_owned());
+        };
+        let public_key = verified.gossip_key;
+        match self.catalog.apply(owner, key, value, &public_key) {
+            Ok(Change::Changed) => self.publish.changed = true,
+            Ok(Change::Unchanged | Change::Stale) => {}
+            Err(error) => self.reject_record(owner, error.to_string()),
+        }
+    }
+
+    /// A value out of a peer's full state.
+    pub(super) fn merge_record(&mut self, record: &v1::SignedValue) {
+        let Ok(owner) = NodeId::try_from(&record.owner[..]) else {
+            return self.reject_record(self.me.node(), "a record without an owner".to_owned());
+        };
+        self.on_value(owner, &record.key, &record.encode_to_vec().into());
+    }
+
+    fn reject_record(&mut self, owner: NodeId, reason: String) {
+        self.counters.records_rejected += 1;
+        self.emit(Event::RejectedRecord { owner, reason });
+    }
+
+    /// A node that restarted no longer offers what it offered before.
+    pub(super) fn forget_old_records(&mut self, identity: &MemberIdentity) {
+        let node = identity.node_id;
+        let old = |record: &v1::SignedValue| Generation(record.generation) < identity.generation;
+        if self.catalog.values_of(node).any(old) {
+            self.catalog.forget(node);
+        }
+    }
+}

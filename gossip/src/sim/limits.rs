@@ -1,0 +1,128 @@
+//! What is refused at the door.
+
+use std::time::Duration;
+
+use super::{World, credential, spiffe};
+use crate::{Event, Input, Refusal, State};
+
+#[test]
+fn the_member_over_the_limit_is_refused_with_an_error_that_names_it() {
+    let mut world = World::new(1);
+    world.member_limit = 3;
+    for n in 0..4 {
+        world.add(&format!("n{n}"));
+    }
+    world.dial(1, 0);
+    world.dial(2, 0);
+    world.run_for(Duration::from_secs(2));
+    world.dial(3, 0);
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.nodes[0].refused, [Refusal::MemberLimit { limit: 3 }]);
+    assert!(world.nodes[0].refused[0].to_string().contains("3 members"));
+    assert_eq!(world.sees(0, 3), None);
+    // A member that is down makes room.
+    world.kill(2);
+    world.run_for(Duration::from_secs(8));
+    world.dial(3, 0);
+    assert!(world.run_until(Duration::from_secs(3), World::all_alive).is_some(), "{}", world.table());
+}
+
+#[test]
+fn a_second_node_with_the_name_of_a_live_one_is_refused() {
+    let mut world = World::new(1);
+    let (a, b, c) = (world.add("a"), world.add("b"), world.add("b"));
+    world.dial(b, a);
+    world.run_for(Duration::from_secs(1));
+    world.dial(c, a);
+    world.run_for(Duration::from_secs(1));
+    let address = world.nodes[b].address.quic();
+    let refusal = Refusal::NameTaken { name: spiffe("b"), holder: world.nodes[b].id, address };
+    assert_eq!(world.nodes[a].refused, std::slice::from_ref(&refusal));
+    assert!(refusal.to_string().starts_with("two nodes with one name"));
+    assert_eq!((world.sees(a, c), world.sees(a, b)), (None, Some(State::Alive)));
+    // Nor our own name.
+    let twin = world.add("a");
+    world.dial(twin, a);
+    world.run_for(Duration::from_secs(1));
+    assert!(matches!(&world.nodes[a].refused[1], Refusal::NameTaken { holder, .. } if *holder == world.nodes[a].id));
+}
+
+#[test]
+fn the_name_of_one_that_is_down_is_free() {
+    let mut world = World::new(1);
+    let (a, b, c) = (world.add("a"), world.add("b"), world.add("b"));
+    world.dial(b, a);
+    world.run_for(Duration::from_secs(1));
+    world.kill(b);
+    world.run_for(Duration::from_secs(8));
+    world.dial(c, a);
+    assert!(world.run_until(Duration::from_secs(1), World::all_alive).is_some(), "{}", world.table());
+}
+
+#[test]
+fn a_state_that_does_not_hold_together_is_refused() {
+    let mut world = World::new(1);
+    let (a, b, c) = (world.add("a"), world.add("b"), world.add("c"));
+    let good = world.nodes[b].engine.join_state(None);
+    let other = world.nodes[c].engine.join_state(None);
+    let own = world.nodes[a].engine.join_state(None);
+    let mut refuse = |change: &dyn Fn(&mut starling_proto::mesh::v1::JoinState), peer: &str, code: &str| {
+        let mut state = good.clone();
+        change(&mut state);
+        world.input(a, Input::Joined { peer: spiffe(peer), state });
+        assert_eq!(world.nodes[a].refused.last().map(Refusal::code), Some(code));
+    };
+    refuse(&|state| state.version = 2, "b", "version");
+    refuse(&|state| state.identity = None, "b", "malformed");
+    refuse(&|state| state.incarnation = 1 << 20, "b", "malformed");
+    refuse(&|state| state.credential = b"bad".as_slice().into(), "b", "credential");
+    refuse(&|state| state.credential = credential(&World::key(2), "c"), "b", "credential");
+    refuse(&|state| state.identity = other.identity.clone(), "b", "credential");
+    refuse(&|_| {}, "c", "other-name");
+    refuse(&|state| *state = own.clone(), "a", "self");
+    assert_eq!(world.nodes[a].engine.view().members.len(), 1);
+    let codes: Vec<_> = world.nodes[a].engine.counters().refused.into_iter().collect();
+    assert_eq!(codes, [("credential", 3), ("malformed", 2), ("other-name", 1), ("self", 1), ("version", 1)]);
+}
+
+#[test]
+fn a_claim_of_a_remembered_generation_needs_proof() {
+    let mut world = World::mesh(1, 2);
+    let before = *world.nodes[0].engine.identity();
+    let mut state = world.nodes[1].engine.join_state(None);
+    state.remembered_generation = u32::MAX;
+    world.input(0, Input::Joined { peer: spiffe("n1"), state });
+    assert_eq!(*world.nodes[0].engine.identity(), before);
+}
+
+#[test]
+fn a_claimed_floor_of_a_third_party_freezes_nobody() {
+    let mut world = World::mesh(1, 2);
+    let c = world.add("c");
+    world.dial(c, 1);
+    world.run_for(Duration::from_millis(50));
+    // Node 1 tells a newcomer that all counters of node 0 are used up.
+    let d = world.add("d");
+    let mut state = world.nodes[1].engine.join_state(None);
+    for member in &mut state.members {
+        member.counter_floor = u64::MAX;
+    }
+    world.input(d, Input::Joined { peer: spiffe("n1"), state });
+    world.dial(d, 1);
+    let took = world.run_until(Duration::from_secs(10), World::all_alive);
+    assert!(took.is_some(), "{}", world.table());
+}
+
+#[test]
+fn joining_again_changes_nothing() {
+    let mut world = World::mesh(1, 2);
+    world.run_for(Duration::from_secs(1));
+    let view = world.nodes[0].engine.view();
+    for _ in 0..5 {
+        world.dial(1, 0);
+        world.run_for(Duration::from_millis(100));
+    }
+    assert_eq!(world.nodes[0].engine.view(), view);
+    let up = |event: &Event| matches!(event, Event::MemberUp { .. });
+    assert_eq!(world.nodes[0].events.iter().filter(|(_, event)| up(event)).count(), 1);
+}

@@ -1,0 +1,180 @@
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use jiff::{Timestamp, Unit};
+use serde::{Deserialize, Serialize, Serializer};
+use starling_proto::{Generation, NodeId, Protocol, ServiceName};
+
+/// Whole seconds are enough for a human and sort well.
+fn seconds<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    time.round(Unit::Second).unwrap_or(*time).serialize(serializer)
+}
+
+/// `starling status`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// This node.
+    pub node: NodeReport,
+    /// The trust domain: one a mesh.
+    pub mesh: String,
+    /// Its boot generation.
+    pub generation: Generation,
+    /// Seconds since it started.
+    pub uptime: u64,
+    /// What keeps it from being ready, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_ready: Option<String>,
+    /// How many members are in which state.
+    pub members: BTreeMap<String, usize>,
+    /// What is offered.
+    pub services: ServiceTotals,
+    /// How many single-threaded runtimes carry traffic.
+    pub shards: usize,
+    /// The ways in and what became of them.
+    pub ways: Vec<WayReport>,
+    /// Gossip's counters by name.
+    pub gossip: BTreeMap<String, u64>,
+    /// QUIC's counters by name.
+    pub quic: BTreeMap<String, u64>,
+    /// What was refused, by reason.
+    pub rejected: BTreeMap<String, u64>,
+    /// When the certificate ends.
+    #[serde(serialize_with = "seconds")]
+    pub certificate_expires: Timestamp,
+}
+
+/// Who a node is and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: NodeId,
+    /// Where others reach it by QUIC: what a seed is written as.
+    pub address: SocketAddr,
+    /// Its UDP port for gossip.
+    pub gossip_port: u16,
+    /// Its zone; empty if it does not say.
+    pub zone: String,
+    /// The software's version.
+    pub version: String,
+}
+
+/// Services in numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceTotals {
+    /// Those of this node.
+    pub offered: Vec<ServiceName>,
+    /// How many are known in the mesh.
+    pub known: usize,
+    /// How many endpoints they have together.
+    pub endpoints: usize,
+}
+
+/// One way in, such as `dns` or `proxy.http`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WayReport {
+    /// The key that configures it.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// `bound`, or why it is not.
+    pub state: String,
+}
+
+/// One line of `starling members`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberReport {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: NodeId,
+    /// Where others reach it by QUIC: what a seed is written as.
+    pub address: SocketAddr,
+    /// Its zone; empty if it does not say.
+    pub zone: String,
+    /// `alive`, `suspect`, `down` or `left`.
+    pub state: String,
+    /// Its boot generation.
+    pub generation: Generation,
+    /// Since when it is in that state, as this node saw it.
+    #[serde(serialize_with = "seconds")]
+    pub since: Timestamp,
+    /// The software's version.
+    pub version: String,
+    /// Is it the node that answers?
+    pub this: bool,
+}
+
+/// One line of `starling services`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceReport {
+    /// Its name.
+    pub name: ServiceName,
+    /// The loopback address that stands for it on this host, once one is given.
+    pub vip: Option<IpAddr>,
+    /// The port callers use.
+    pub port: u16,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// How many endpoints are known.
+    pub endpoints: usize,
+    /// How many of them requests may go to now.
+    pub usable: usize,
+}
+
+/// One line of `starling endpoints`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EndpointReport {
+    /// The node that offers it.
+    pub node: String,
+    /// That node's zone; empty if it does not say.
+    pub zone: String,
+    /// Where its node accepts QUIC.
+    pub address: SocketAddr,
+    /// `ready`, `unhealthy`, `draining`, `ejected` or `silent`.
+    pub state: String,
+    /// Requests in flight there, as far as this node knows: its own, and those that the endpoint last told of.
+    pub load: u32,
+    /// May requests of this node go there now?
+    pub chosen: bool,
+    /// Why (not), in words.
+    pub why: String,
+    /// Recent latency in seconds, once there was a request.
+    pub latency: Option<f64>,
+    /// Free words of its owner.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// One line of `starling stat`: requests from one service to another through this node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RouteStatReport {
+    /// `outbound`: it left a program of this host; `inbound`: it reached one.
+    pub direction: String,
+    /// Who called; empty where the caller is not known.
+    pub src: String,
+    /// Who was called.
+    pub dst: String,
+    /// How many requests since the node started.
+    pub requests: u64,
+    /// The share of them that succeeded, 0 to 1; none without requests.
+    pub success: Option<f64>,
+    /// Requests a second, lately.
+    pub rps: f64,
+    /// The median latency in seconds, lately; none without requests.
+    pub p50: Option<f64>,
+    /// The 99th percentile of latency in seconds, lately; none without requests.
+    pub p99: Option<f64>,
+    /// How many tries were made beyond the first.
+    pub retries: u64,
+}
+
+/// What the admin interface answers when it cannot do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Complaint {
+    /// What is wrong.
+    pub error: String,
+    /// What to do about it; empty if nothing is known to help.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hint: String,
+}

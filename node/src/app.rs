@@ -1,0 +1,225 @@
+//! A node as a whole: bound, started, drained.
+
+mod bind;
+mod follow;
+mod report;
+mod run;
+mod vips;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+use starling_routing::Clusters;
+use starling_transport::drain::{self, DrainSignal};
+use starling_transport::{Identity, Limits, Tls};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, ConfigError, Loaded};
+use crate::dns::VipTable;
+use crate::inbound::Offers;
+use crate::inbound::offers::Offer;
+use crate::mesh::{Mesh, MeshConfig, MeshError};
+use crate::plane::Plane;
+use crate::shard::{self, ShardError, ShardPlan};
+use crate::telemetry::Telemetry;
+use bind::Bound;
+
+pub use run::{RunError, run};
+
+/// Connections to VIPs that may wait for a shard.
+const VIP_QUEUE: usize = 1024;
+/// What is left of a connection's goodbye when the node stops.
+const LAST_WORDS: Duration = Duration::from_millis(300);
+
+/// Why a node did not start. Nothing of it runs then.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Something that the configuration names is not to be had.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The node cannot take part in its mesh.
+    #[error(transparent)]
+    Mesh(#[from] MeshError),
+    /// A shard did not start.
+    #[error(transparent)]
+    Shard(#[from] ShardError),
+    /// Anything else that the system refused.
+    #[error("{0}")]
+    System(String),
+}
+
+/// A running node.
+pub struct Node {
+    config: Config,
+    mesh: Mesh,
+    plane: Arc<Plane>,
+    telemetry: Arc<Telemetry>,
+    drain: DrainSignal,
+    shards: Vec<JoinHandle<()>>,
+    /// Ends the shards.
+    stop_shards: CancellationToken,
+    /// Ends everything on the mesh side but gossip.
+    stop: CancellationToken,
+    admin: tokio::task::JoinHandle<std::io::Result<()>>,
+    state: Arc<report::State>,
+}
+
+impl Node {
+    /// Binds all that the configuration names, starts the shards, and joins the mesh. Call it on a single-threaded
+    /// runtime that carries no requests: the mesh side lives there.
+    ///
+    /// # Errors
+    /// If anything that was written down is not to be had. Then nothing runs.
+    pub async fn start(loaded: &Loaded, identity: Identity) -> Result<Self, StartError> {
+        let config = loaded.config.clone();
+        let identity = Arc::new(identity);
+        let tls = Tls::try_new(&identity).map_err(|error| StartError::System(error.to_string()))?;
+        let mut bound = Bound::bind(loaded)?;
+        let (telemetry, exporter) = bind::telemetry(loaded)?;
+        let vips = Arc::new(VipTable::open(bound.vip_range, config.node.data_dir.join("vips.json")));
+        let mesh = Mesh::start(mesh_config(&config, &identity, &tls)).await?;
+        let dns = bound.dns(loaded, &vips).await?;
+        let (drain, watch) = drain::channel();
+        let plane = Arc::new(plane(&config, &identity, &mesh, &vips, &telemetry, watch));
+        let (stop, stop_shards) = (CancellationToken::new(), CancellationToken::new());
+        let (mut shards, mut pools) = (Vec::new(), Vec::new());
+        let mut inlets = Vec::new();
+        for (index, sockets) in bound.take_shards().into_iter().enumerate() {
+            let (inlet, vips) = tokio::sync::mpsc::channel(VIP_QUEUE);
+            inlets.push(inlet);
+            let (shard, pool) = shard::start(ShardPlan {
+                index,
+                plane: Arc::clone(&plane),
+                tls: tls.clone(),
+                limits: Limits::default(),
+                quic: sockets.quic,
+                local: config.mesh.bind,
+                ways: sockets.ways,
+                captured: sockets.captured,
+                vips,
+                mesh: mesh.clone(),
+                stop: stop_shards.clone(),
+            })?;
+            shards.push(shard);
+            pools.push(pool);
+        }
+        for offer in plane.offers.iter() {
+            mesh.register(offer.record(&config.node.zone, false)).await?;
+        }
+        if let Some(exporter) = exporter {
+            tokio::spawn(exporter.run());
+        }
+        tokio::spawn(follow::view(Arc::clone(&plane), mesh.views()));
+        tokio::spawn(follow::load(Arc::clone(&plane), mesh.clone()));
+        tokio::spawn(vips::serve(Arc::clone(&plane), mesh.views(), inlets));
+        tokio::spawn(Arc::clone(&vips).keep_persisted());
+        let ways = std::mem::take(&mut bound.ways);
+        let state = Arc::new(report::State::new(&config, &mesh, &plane, pools, tls, ways));
+        tokio::spawn(report::State::keep_current(Arc::clone(&state), stop.clone()));
+        if let Some(dns) = dns {
+            tokio::spawn(dns.run(stop.clone()));
+        }
+        let admin = tokio::spawn(bound.admin.serve(Arc::clone(&state) as _, stop.clone()));
+        Ok(Self { config, mesh, plane, telemetry, drain, shards, stop_shards, stop, admin, state })
+    }
+
+    /// The mesh side: members, services, counters.
+    #[must_use]
+    pub const fn mesh(&self) -> &Mesh {
+        &self.mesh
+    }
+
+    /// What the admin interface says.
+    #[must_use]
+    pub fn source(&self) -> Arc<dyn crate::admin::Source> {
+        Arc::clone(&self.state) as _
+    }
+
+    /// Is the node of use yet? Ends when it is.
+    pub async fn ready(&self) {
+        self.state.ready().await;
+    }
+
+    /// Lets the access log be moved away: its file is opened anew.
+    pub fn reopen_logs(&self) {
+        self.telemetry.reopen();
+    }
+
+    /// Stops: takes nothing new, lets requests under way finish, leaves the mesh, ends.
+    ///
+    /// # Errors
+    /// If requests were cut since they did not finish in time.
+    pub async fn stop(self) -> Result<(), Unfinished> {
+        let Self { config, mesh, plane: _plane, telemetry, drain, shards, stop_shards, stop, admin, state: _state } = self;
+        // First the word that no new requests are wanted, so that peers choose others while the old ones finish.
+        let _ = mesh.go_away("this node stops").await;
+        let finished = drain.drain(config.defaults.drain_timeout).await;
+        let _ = mesh.leave("this node stops").await;
+        stop_shards.cancel();
+        let joining = tokio::task::spawn_blocking(move || shards.into_iter().for_each(|shard| drop(shard.join())));
+        let _ = tokio::time::timeout(LAST_WORDS, joining).await;
+        stop.cancel();
+        let _ = admin.await;
+        drop(telemetry);
+        if finished { Ok(()) } else { Err(Unfinished(config.defaults.drain_timeout)) }
+    }
+}
+
+/// Requests were cut.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("requests that were still under way after {0:?} were cut (defaults.drain_timeout)")]
+pub struct Unfinished(Duration);
+
+fn mesh_config(config: &Config, identity: &Arc<Identity>, tls: &Tls) -> MeshConfig {
+    MeshConfig {
+        identity: Arc::clone(identity),
+        tls: tls.clone(),
+        advertise: config.mesh.address(),
+        bind: config.mesh.bind,
+        seeds: config.mesh.seeds.iter().map(bind::seed).collect(),
+        data_dir: config.node.data_dir.clone(),
+        zone: config.node.zone.clone(),
+        shards: u32::try_from(config.node.shards.get()).unwrap_or(u32::MAX),
+        member_limit: MeshConfig::MEMBER_LIMIT,
+        timings: crate::mesh::Timings::default(),
+    }
+}
+
+fn plane(
+    config: &Config,
+    identity: &Arc<Identity>,
+    mesh: &Mesh,
+    vips: &Arc<VipTable>,
+    telemetry: &Arc<Telemetry>,
+    drain: drain::DrainWatch,
+) -> Plane {
+    let offers = config.services.iter().map(|service| {
+        let mut offer = Offer::new(service.name.clone(), 0, service.address, service.protocol, service.port);
+        offer.labels.clone_from(&service.labels);
+        offer
+    });
+    // A node of one service speaks for it; of several it cannot be told which of them calls.
+    let source = match &config.services[..] {
+        [only] => Some(only.name.clone()),
+        _ => None,
+    };
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Plane {
+        identity: Arc::clone(identity),
+        source,
+        suffix: config.dns.suffix.clone(),
+        defaults: config.defaults.clone(),
+        offers: Offers::new(offers),
+        expected: config.listeners.iter().map(|listener| listener.service.clone()).collect(),
+        clusters: ArcSwap::from_pointee(
+            Clusters::new(Instant::now()).rebuild(&mesh.view().load().services),
+        ),
+        vips: Arc::clone(vips),
+        telemetry: Arc::clone(telemetry),
+        drain,
+        // It need only differ from start to start.
+        epoch: u32::try_from(now.as_secs() & u64::from(u32::MAX)).unwrap_or(0),
+    }
+}

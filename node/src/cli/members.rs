@@ -1,0 +1,115 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clap::Args;
+use starling_proto::NodeId;
+
+use super::Global;
+use super::failure::Failure;
+use super::format::{ago, yes};
+use super::output::{Column, Format, Listing, write_out};
+use crate::admin::MemberReport;
+
+/// How often `-w` looks.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Goes on and writes each member that changes
+    #[arg(short, long)]
+    watch: bool,
+}
+
+const LISTING: Listing<MemberReport> = Listing {
+    columns: &[
+        Column { title: "NAME", wide: false, cell: |member| member.name.clone() },
+        Column { title: "STATE", wide: false, cell: |member| member.state.clone() },
+        Column { title: "ADDRESS", wide: false, cell: |member| member.address.to_string() },
+        Column { title: "ZONE", wide: false, cell: |member| member.zone.clone() },
+        Column { title: "SINCE", wide: false, cell: |member| ago(member.since) },
+        Column { title: "ID", wide: true, cell: |member| member.id.to_string() },
+        Column { title: "GENERATION", wide: true, cell: |member| member.generation.to_string() },
+        Column { title: "VERSION", wide: true, cell: |member| member.version.clone() },
+        Column { title: "THIS", wide: true, cell: |member| yes(member.this) },
+    ],
+    name: |member| member.name.clone(),
+    empty: "no members",
+};
+
+pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<(), Failure> {
+    let client = global.client();
+    let members = client.members().await?;
+    if !arguments.watch {
+        return LISTING.print(global.output, &members);
+    }
+    let mut known = BTreeMap::new();
+    let mut changed = changes(&mut known, members);
+    let mut titles = true;
+    loop {
+        if !changed.is_empty() {
+            show(global.output, &changed, titles)?;
+            titles = false;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+        changed = changes(&mut known, client.members().await?);
+    }
+}
+
+/// Who is new, who differs from before, and who is gone (as `forgotten`).
+fn changes(known: &mut BTreeMap<NodeId, MemberReport>, members: Vec<MemberReport>) -> Vec<MemberReport> {
+    let now: BTreeMap<NodeId, MemberReport> = members.into_iter().map(|member| (member.id, member)).collect();
+    let mut changed: Vec<MemberReport> =
+        now.values().filter(|member| known.get(&member.id) != Some(member)).cloned().collect();
+    let gone = known.values().filter(|member| !now.contains_key(&member.id));
+    changed.extend(gone.map(|member| MemberReport { state: "forgotten".to_owned(), ..member.clone() }));
+    *known = now;
+    changed
+}
+
+fn show(format: Format, changed: &[MemberReport], titles: bool) -> Result<(), Failure> {
+    match format {
+        Format::Table | Format::Wide => Ok(write_out(&LISTING.table(format, changed, titles))?),
+        // One document a line: what reads it needs no end.
+        Format::Json => {
+            let line = |member| serde_json::to_string(member).map(|line| line + "\n").unwrap_or_default();
+            Ok(write_out(&changed.iter().map(line).collect::<String>())?)
+        }
+        Format::Yaml => changed.iter().try_for_each(|member| {
+            write_out("---\n")?;
+            super::output::document(format, member)
+        }),
+        Format::Name => LISTING.print(format, changed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(id: u8, state: &str) -> MemberReport {
+        MemberReport {
+            name: format!("node-{id}"),
+            id: NodeId::from_bytes([id; 16]),
+            address: "10.0.0.1:7947".parse().unwrap(),
+            zone: String::new(),
+            state: state.to_owned(),
+            generation: starling_proto::Generation(1),
+            since: jiff::Timestamp::UNIX_EPOCH,
+            version: String::new(),
+            this: false,
+        }
+    }
+
+    #[test]
+    fn watching_shows_who_came_changed_and_went() {
+        let mut known = BTreeMap::new();
+        let told = |changed: Vec<MemberReport>| {
+            changed.into_iter().map(|member| format!("{} {}", member.name, member.state)).collect::<Vec<_>>()
+        };
+        let first = changes(&mut known, vec![member(1, "alive"), member(2, "alive")]);
+        assert_eq!(told(first), ["node-1 alive", "node-2 alive"]);
+        assert!(changes(&mut known, vec![member(1, "alive"), member(2, "alive")]).is_empty());
+        let second = changes(&mut known, vec![member(2, "down"), member(3, "alive")]);
+        assert_eq!(told(second), ["node-2 down", "node-3 alive", "node-1 forgotten"]);
+    }
+}

@@ -1,0 +1,267 @@
+use super::*;
+
+#[test]
+fn an_empty_file_gives_the_defaults() {
+    let config = Files::new("").load().unwrap().config;
+    assert_eq!(config.node.name, "this-host");
+    assert_eq!(config.node.shards.get(), 4);
+    assert_eq!(config.node.data_dir, PathBuf::from("/var/lib/starling"));
+    assert_eq!(config.mesh.address().quic().to_string(), "10.0.0.9:7947");
+    assert_eq!(config.mesh.bind, config.mesh.advertise);
+    assert_eq!(config.admin.socket, PathBuf::from("/run/starling/admin.sock"));
+    assert_eq!(config.admin.listen, Some(Listen { address: default::ADMIN_LISTEN, given: false }));
+    assert_eq!((config.dns.suffix.as_str(), config.dns.vip_range.to_string().as_str()), ("mesh", "127.77.0.0/16"));
+    assert_eq!(config.proxy.http, Some(Listen { address: default::PROXY_HTTP, given: false }));
+    assert_eq!(config.log.access, None);
+    assert_eq!(config.defaults.timeout, Duration::from_secs(15));
+}
+
+const EVERY_KEY: &str = r#"
+[node]
+name = "web-1"
+zone = "eu-1a"
+data_dir = "data"
+shards = 2
+[mesh]
+advertise = "10.0.0.1"
+bind = "0.0.0.0"
+gossip_port = 1
+quic_port = 2
+seeds = ["10.0.0.2:7947", "dns:starling-seeds:7947", "[fd00::2]:7947"]
+[identity]
+dir = "/id"
+[admin]
+socket = "admin.sock"
+listen = "127.0.0.1:3"
+[dns]
+listen = "off"
+suffix = "mesh.example"
+vip_range = "127.78.0.0/20"
+[proxy]
+http = "127.0.0.1:4"
+[[service]]
+name = "orders.shop"
+address = "127.0.0.1:8080"
+protocol = "tcp"
+port = 80
+labels = { version = "v1" }
+[[listener]]
+address = "127.0.0.1:9001"
+service = "orders"
+protocol = "http"
+[capture]
+listen = "127.0.0.1:5"
+[log]
+level = "debug"
+access = "access.log"
+[telemetry]
+otlp = "http://127.0.0.1:4318"
+sampling = 1
+[defaults]
+timeout = "30s"
+try_timeout = "250ms"
+connect_timeout = "2s"
+drain_timeout = "1m"
+"#;
+
+#[test]
+fn every_key_of_the_schema_is_read() {
+    let files = Files::new(EVERY_KEY);
+    for section in schema::SECTIONS {
+        assert!(EVERY_KEY.contains(&format!("[{}]", section.name)), "{}", section.name);
+        for key in section.keys {
+            assert!(EVERY_KEY.contains(&format!("{key} = ")), "{}.{key} is missing in this test", section.name);
+        }
+    }
+    let config = files.load().unwrap().config;
+    assert_eq!(config.node.data_dir, files.path("data"));
+    assert_eq!(config.admin.socket, files.path("admin.sock"));
+    assert_eq!(
+        config.mesh.seeds,
+        [
+            Seed::Address("10.0.0.2:7947".parse().unwrap()),
+            Seed::Name { host: "starling-seeds".to_owned(), port: 7947 },
+            Seed::Address("[fd00::2]:7947".parse().unwrap()),
+        ]
+    );
+    assert_eq!(config.dns.listen, None);
+    assert_eq!(config.proxy.http, Some(Listen { address: "127.0.0.1:4".parse().unwrap(), given: true }));
+    assert_eq!(
+        config.services,
+        [Service {
+            name: "orders.shop".parse().unwrap(),
+            address: "127.0.0.1:8080".parse().unwrap(),
+            protocol: Protocol::Tcp,
+            port: 80,
+            labels: BTreeMap::from([("version".to_owned(), "v1".to_owned())]),
+        }]
+    );
+    assert_eq!(config.listeners[0].protocol, Some(Protocol::Http));
+    assert_eq!(config.log.access, Some(AccessLog::File(files.path("access.log"))));
+    assert_eq!(config.log.level, LevelFilter::DEBUG);
+    assert!((config.telemetry.sampling - 1.0).abs() < f64::EPSILON);
+    assert_eq!(config.defaults.try_timeout, Duration::from_millis(250));
+    assert_eq!(config.defaults.drain_timeout, Duration::from_mins(1));
+}
+
+#[test]
+fn every_key_stands_in_the_guide() {
+    let guide = include_str!("../../../../docs/configuration.md");
+    for section in schema::SECTIONS {
+        for key in section.keys {
+            let path = format!("`{}.{key}`", section.name);
+            assert!(guide.contains(&path), "docs/configuration.md says nothing of {path}");
+        }
+    }
+}
+
+#[test]
+fn a_later_source_wins_and_services_add_up() {
+    let files = Files::new("[node]\nname = 'main'\nzone = 'main'\n[[service]]\nname = 'a'\naddress = '127.0.0.1:1'")
+        .with("conf.d/20.toml", "[node]\nname = 'twenty'\n[[service]]\nname = 'b'\naddress = '127.0.0.1:2'")
+        .with("conf.d/10.toml", "[node]\nname = 'ten'\n[log]\nlevel = 'debug'")
+        .with("conf.d/notes.txt", "no TOML")
+        .with("conf.d/.hidden.toml", "no TOML");
+    let config = files.load().unwrap().config;
+    assert_eq!((config.node.name.as_str(), config.node.zone.as_str()), ("twenty", "main"));
+    assert_eq!(config.log.level, LevelFilter::DEBUG);
+    assert_eq!(config.services.iter().map(|service| service.name.name()).collect::<Vec<_>>(), ["a", "b"]);
+
+    let sources = Sources {
+        env: [
+            ("STARLING_NODE_NAME", "env"),
+            ("STARLING_NODE_ZONE", "env"),
+            ("STARLING_MESH_GOSSIP_PORT", "9999"),
+            ("STARLING_MESH_SEEDS", "10.0.0.2:7947, dns:seeds:7947"),
+            ("STARLING_TELEMETRY_SAMPLING", "0.5"),
+            ("STARLING_ADMIN", "/elsewhere.sock"),
+            ("PATH", "/bin"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into(),
+        set: vec!["node.name=flag".to_owned(), "node.shards=3".to_owned()],
+        ..files.sources()
+    };
+    let config = load(&sources, &host()).unwrap().config;
+    assert_eq!((config.node.name.as_str(), config.node.zone.as_str()), ("flag", "env"));
+    assert_eq!(config.node.shards.get(), 3);
+    assert_eq!((config.mesh.gossip_port, config.mesh.seeds.len()), (9999, 2));
+    assert!((config.telemetry.sampling - 0.5).abs() < f64::EPSILON);
+}
+
+#[test]
+fn what_kubernetes_puts_into_the_environment_is_no_key() {
+    let names = [
+        ("STARLING_SERVICE_HOST", "10.0.0.1"),
+        ("STARLING_SERVICE_PORT", "7947"),
+        ("STARLING_SERVICE_PORT_QUIC", "7947"),
+        ("STARLING_PORT", "udp://10.0.0.1:7947"),
+        ("STARLING_PORT_7947_UDP_ADDR", "10.0.0.1"),
+        ("STARLING_SEEDS_SERVICE_HOST", "10.0.0.1"),
+        ("STARLING_SEEDS_PORT_7947_UDP", "udp://10.0.0.1:7947"),
+    ];
+    let env = names.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let files = Files::new("");
+    assert!(load(&Sources { env, ..files.sources() }, &host()).is_ok());
+}
+
+#[test]
+fn variables_and_flags_that_name_no_key_are_errors() {
+    let cases = [
+        ("STARLING_NODE_NMAE", "x", "STARLING_NODE_NMAE: node has no key 'nmae'\n  hint: did you mean 'name'?"),
+        ("STARLING_NOD_NAME", "x", "STARLING_NOD_NAME: no section is called 'nod'\n  hint: did you mean 'node'?"),
+        (
+            "STARLING_SERVICE_NAME",
+            "x",
+            "STARLING_SERVICE_NAME: a [[service]] cannot be set here\n  hint: write it into a file, for example beside \
+             the main one in conf.d/",
+        ),
+        (
+            "STARLING_PROXY_SOCKS5",
+            "x",
+            "STARLING_PROXY_SOCKS5: proxy.socks5 is not supported yet by this version\n  hint: leave it out",
+        ),
+        (
+            "STARLING_MESH_QUIC_PORT",
+            "many",
+            "STARLING_MESH_QUIC_PORT: mesh.quic_port: 'many' is not a whole number\n  hint: write a number from 1 to \
+             65535, without quotes",
+        ),
+    ];
+    let files = Files::new("");
+    for (name, value, expected) in cases {
+        let env = vec![(name.to_owned(), value.to_owned())];
+        let error = load(&Sources { env, ..files.sources() }, &host()).unwrap_err();
+        assert_eq!(error.to_string(), expected);
+    }
+    for (flag, expected) in [
+        ("node.name", "--set: 'node.name' is not KEY=VALUE\n  hint: write --set node.zone=eu-1a"),
+        ("node.nam=x", "--set: node has no key 'nam'\n  hint: did you mean 'name'?"),
+        (
+            "dns.listen=53",
+            "--set: dns.listen: '53' is not an address\n  hint: did you mean \"127.0.0.1:53\"? (\"off\" for none)",
+        ),
+    ] {
+        let set = vec![flag.to_owned()];
+        let error = load(&Sources { set, ..files.sources() }, &host()).unwrap_err();
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
+#[test]
+fn a_file_that_is_named_must_be_there_and_the_usual_one_only_if_nothing_else_is_said() {
+    let files = Files::new("");
+    let sources = Sources { file: Some(files.path("none.toml")), ..Sources::default() };
+    let error = load(&sources, &host()).unwrap_err();
+    assert_eq!(error.problems().len(), 1);
+    assert!(error.to_string().contains("none.toml: cannot be read: No such file"), "{error}");
+    assert!(error.to_string().ends_with("hint: name the file with -c FILE; `starling demo` needs none"), "{error}");
+}
+
+#[test]
+fn without_a_default_route_the_address_must_be_given() {
+    let host = Host { address: None, ..host() };
+    let files = Files::new("[mesh]\nseeds = []\n");
+    let error = load(&files.sources(), &host).unwrap_err();
+    assert!(error.to_string().contains("starling.toml: mesh.advertise: is missing, and this host"), "{error}");
+}
+
+struct Paper(&'static str);
+
+impl Certificate for Paper {
+    fn node_name(&self) -> &'static str {
+        self.0
+    }
+
+    fn may_run(&self, service: &ServiceName) -> bool {
+        service.name() == "web"
+    }
+
+    fn services(&self) -> String {
+        "ns/default/svc/web".to_owned()
+    }
+}
+
+#[test]
+fn the_certificate_names_a_node_that_names_itself_not_at_all() {
+    let mut loaded = Files::new("").load().unwrap();
+    loaded.attest(&Paper("web-1")).unwrap();
+    assert_eq!(loaded.config.node.name, "web-1");
+}
+
+#[test]
+fn what_the_certificate_does_not_allow_is_an_error_with_its_key() {
+    let files = Files::new(
+        "[node]\nname = 'web-2'\n[[service]]\nname = 'web'\naddress = '127.0.0.1:1'\n[[service]]\nname = \
+         'orders'\naddress = '127.0.0.1:2'",
+    );
+    let error = files.load().unwrap().attest(&Paper("web-1")).unwrap_err().to_string();
+    let error = error.replace(&format!("{}/", files.0.path().display()), "");
+    assert_eq!(
+        error,
+        "starling.toml:2: node.name: 'web-2' is not the name in the certificate, 'web-1'\n  hint: write that name, or \
+         issue a certificate for this one\nstarling.toml:7: service[1].name: the certificate does not let this node run \
+         'orders'; it names ns/default/svc/web\n  hint: starling ca issue --name web-1 --service orders … makes one that \
+         does"
+    );
+}

@@ -1,0 +1,40 @@
+//! Opaque TCP to a local application.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use starling_proto::{ErrorCode, Protocol};
+use starling_proto::mesh::v1;
+use starling_transport::{RecvHalf, SendHalf};
+
+use super::local_pool::connect_tcp;
+use super::{Arrival, fail};
+use crate::failure::Failure;
+use crate::record::Record;
+use crate::relay::{Counts, relay};
+
+pub(super) async fn serve(arrival: Arrival, mut send: SendHalf, mut recv: RecvHalf) {
+    let mut record = Record::inbound(&arrival, Protocol::Tcp);
+    let _in_flight = arrival.offer.begin();
+    let local = match connect_tcp(arrival.offer.address).await {
+        Ok(local) => local,
+        Err(error) => {
+            let failure = Failure::from(error);
+            record.fail(&failure);
+            recv.stop(failure.code);
+            return fail(&mut send, failure).await;
+        }
+    };
+    let accepted = v1::ResponseHead { load: Some(arrival.offer.load(arrival.shard.plane.epoch)), ..Default::default() };
+    if let Err(error) = send.send_head_and(&accepted, Bytes::new(), false).await {
+        return record.fail(&error.into());
+    }
+    let counts = Arc::new(Counts::default());
+    record.follow(&counts);
+    if let Err(error) = relay(local, send, recv, &counts).await {
+        // A caller or an application that hangs up in the middle is how many TCP protocols end.
+        if error.code() != ErrorCode::Cancelled {
+            record.fail(&Failure::new(error.code(), error.to_string()));
+        }
+    }
+}

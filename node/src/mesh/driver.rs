@@ -1,0 +1,350 @@
+//! The one task that owns the engine: whatever happens goes in, and what comes out is carried out.
+
+mod jobs;
+mod outputs;
+mod push;
+mod resync;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use starling_gossip::{Engine, Input, Remembered, View};
+use starling_proto::mesh::v1;
+use starling_proto::{NodeId, ServiceName, SpiffeId};
+use tokio::net::UdpSocket;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::catalog::{Arrived, Incoming, Outgoing, Replication};
+use super::counters::{Counters, add};
+use super::data_dir::GenerationFile;
+use super::links::Links;
+use super::peers::Peers;
+use super::persist::Unmet;
+use super::resolver::Resolver;
+use super::roster::SharedRoster;
+use super::seeds::{Seed, Seeds};
+use super::{MeshError, Status, Timings};
+use push::Pushes;
+use resync::Resync;
+
+/// Jobs that wait for the driver; who has more waits.
+pub(super) const JOBS: usize = 512;
+/// Datagrams taken at once before others have their turn.
+const BATCH: usize = 64;
+/// Longer than any packet: what does not fit is refused for its size.
+const DATAGRAM: usize = 2_048;
+/// How often idle connections and the catalogs of others are looked at.
+const SWEEP: Duration = Duration::from_secs(5);
+/// Members of the last run that nobody met for so long are gone.
+const UNMET: Duration = Duration::from_hours(24);
+/// After chitchat ended, which only a bug makes it do, it is started again after this.
+const RESTART: Duration = Duration::from_secs(1);
+
+/// How a join went: our own state if it was asked for, or what the peer is told.
+pub(super) type JoinOutcome = Result<Option<Box<v1::JoinState>>, v1::ControlError>;
+
+/// What others want of the driver.
+pub(super) enum Job {
+    Register(v1::ServiceRecord),
+    Withdraw {
+        service: ServiceName,
+        instance: u32,
+    },
+    GoAway {
+        reason: String,
+        done: oneshot::Sender<()>,
+    },
+    Leave {
+        reason: String,
+        done: oneshot::Sender<()>,
+    },
+    Status {
+        reply: oneshot::Sender<Status>,
+    },
+    /// Our state, for a peer that we dialed.
+    State {
+        receiver: Option<NodeId>,
+        reply: oneshot::Sender<v1::JoinState>,
+    },
+    /// A peer's state arrived. `answer`: it wants ours.
+    Joined {
+        peer: SpiffeId,
+        state: Box<v1::JoinState>,
+        answer: bool,
+        reply: oneshot::Sender<JoinOutcome>,
+    },
+    JoinDone {
+        at: SocketAddr,
+    },
+    SeedDone {
+        seed: Seed,
+        admitted: bool,
+    },
+    Resolve {
+        ids: Vec<NodeId>,
+        reply: oneshot::Sender<v1::Resolved>,
+    },
+    Resolved {
+        members: Vec<v1::MemberState>,
+    },
+    Pull {
+        pull: v1::Pull,
+        reply: oneshot::Sender<v1::Pulled>,
+    },
+    Pulled {
+        owner: NodeId,
+        values: Vec<v1::SignedValue>,
+    },
+    Ping {
+        reply: oneshot::Sender<v1::Pong>,
+    },
+    Chitchat(Incoming),
+}
+
+/// What ended a wait.
+enum Happening {
+    Job(Job),
+    Datagrams,
+    Arrived(Arrived),
+    Links,
+    Time,
+    CatalogEnded(String),
+    Stop,
+}
+
+/// Everything the driver task owns.
+pub(super) struct Driver {
+    pub(super) engine: Engine,
+    pub(super) this: NodeId,
+    pub(super) zone: String,
+    pub(super) cluster: String,
+    pub(super) timings: Timings,
+    pub(super) socket: UdpSocket,
+    pub(super) jobs: mpsc::Receiver<Job>,
+    pub(super) links: Arc<Links>,
+    pub(super) peers: Arc<Peers>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) roster: SharedRoster,
+    pub(super) view: Arc<ArcSwap<View>>,
+    pub(super) views: watch::Sender<Arc<View>>,
+    pub(super) remember: watch::Sender<Option<Remembered>>,
+    pub(super) generation: Arc<GenerationFile>,
+    pub(super) outbox: mpsc::Sender<Outgoing>,
+    pub(super) resolver: Arc<Resolver>,
+    pub(super) seeds: Seeds,
+    pub(super) unmet: Unmet,
+    pub(super) stop: CancellationToken,
+    pub(super) state: State,
+}
+
+type Ended = Pin<Box<dyn Future<Output = String> + Send>>;
+
+/// What the driver keeps for itself.
+pub(super) struct State {
+    replication: Option<Replication>,
+    arrivals: Option<mpsc::Receiver<Arrived>>,
+    ended: Option<Ended>,
+    restart_at: Option<Instant>,
+    joining: BTreeSet<SocketAddr>,
+    offered: BTreeMap<(ServiceName, u32), v1::ServiceRecord>,
+    draining: bool,
+    leaving: Option<(Instant, oneshot::Sender<()>)>,
+    pushes: Pushes,
+    resync: Resync,
+    sweep_at: Instant,
+    unmet_until: Option<Instant>,
+}
+
+impl State {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            replication: None,
+            arrivals: None,
+            ended: None,
+            restart_at: None,
+            joining: BTreeSet::new(),
+            offered: BTreeMap::new(),
+            draining: false,
+            leaving: None,
+            pushes: Pushes::default(),
+            resync: Resync::default(),
+            sweep_at: now + SWEEP,
+            unmet_until: Some(now + UNMET),
+        }
+    }
+}
+
+impl Driver {
+    /// Runs until the last handle is gone, or until the node has left.
+    pub(super) async fn run(mut self) {
+        self.feed(Input::Tick).await;
+        loop {
+            let happening = self.next().await;
+            match happening {
+                Happening::Job(job) => self.handle_job(job).await,
+                Happening::Datagrams => self.handle_datagrams().await,
+                Happening::Arrived(arrived) => self.handle_arrived(arrived).await,
+                Happening::Links => self.handle_links().await,
+                Happening::Time => {}
+                Happening::CatalogEnded(reason) => self.handle_catalog_ended(&reason),
+                Happening::Stop => return,
+            }
+            if self.handle_time().await {
+                self.stop.cancel();
+                return;
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Happening {
+        let due = self.poll_timeout();
+        let Self { socket, jobs, links, stop, state, .. } = self;
+        let arrived = async {
+            match &mut state.arrivals {
+                Some(arrivals) => arrivals.recv().await,
+                None => None,
+            }
+        };
+        let ended = async {
+            match &mut state.ended {
+                Some(ended) => ended.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => Happening::Stop,
+            Some(job) = jobs.recv() => Happening::Job(job),
+            Some(arrived) = arrived => Happening::Arrived(arrived),
+            _ = socket.readable() => Happening::Datagrams,
+            () = links.changed() => Happening::Links,
+            reason = ended => Happening::CatalogEnded(reason),
+            () = tokio::time::sleep_until(due.into()) => Happening::Time,
+        }
+    }
+
+    /// When something is due whatever happens.
+    fn poll_timeout(&self) -> Instant {
+        let state = &self.state;
+        let leaving = state.leaving.as_ref().map(|(until, _)| *until);
+        let due = [self.engine.poll_timeout(), self.seeds.poll_timeout(), state.pushes.poll_timeout()];
+        let due = due.into_iter().chain([state.restart_at, state.unmet_until, leaving]).flatten();
+        due.fold(state.sweep_at, Instant::min)
+    }
+
+    /// Does what is due. True once the node has left.
+    async fn handle_time(&mut self) -> bool {
+        let now = Instant::now();
+        if self.engine.poll_timeout().is_some_and(|due| due <= now) {
+            self.feed(Input::Tick).await;
+        }
+        if let Some((_, done)) = self.state.leaving.take_if(|(until, _)| *until <= now) {
+            done.send(()).ok();
+            return true;
+        }
+        if self.state.restart_at.take_if(|due| *due <= now).is_some()
+            && let Err(error) = self.start_catalog().await
+        {
+            self.handle_catalog_ended(&error.to_string());
+        }
+        if self.state.unmet_until.take_if(|due| *due <= now).is_some() {
+            self.unmet.clear();
+            self.seeds.forget_hints();
+        }
+        self.dial_seeds(now);
+        self.push_catalog(now);
+        if self.state.sweep_at <= now {
+            self.state.sweep_at = now + SWEEP;
+            self.peers.sweep();
+            self.pull_differing(now);
+        }
+        false
+    }
+
+    /// Gives the engine an input and carries out what it wants.
+    async fn feed(&mut self, input: Input) -> Option<starling_gossip::Refusal> {
+        let outputs = self.engine.handle(input, Instant::now());
+        self.carry_out(outputs).await
+    }
+
+    async fn handle_datagrams(&mut self) {
+        let mut buffer = [0; DATAGRAM];
+        for _ in 0..BATCH {
+            match self.socket.try_recv_from(&mut buffer) {
+                Ok((len, from)) => {
+                    add(&self.counters.datagrams_received);
+                    self.counters.add_bytes_received(len);
+                    let bytes = Bytes::copy_from_slice(&buffer[..len]);
+                    self.feed(Input::Datagram { from, bytes }).await;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // What the network said of a datagram of ours that it did not deliver.
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn handle_arrived(&mut self, first: Arrived) {
+        let mut next = Some(first);
+        for _ in 0..BATCH {
+            let Some(Arrived { owner, key, value }) = next.take() else { return };
+            add(&self.counters.values);
+            self.feed(Input::Value { owner, key, value }).await;
+            next = self.state.arrivals.as_mut().and_then(|arrivals| arrivals.try_recv().ok());
+            self.state.pushes.on_others_change(self.roster.load().alive.len(), Instant::now());
+        }
+        if let Some(Arrived { owner, key, value }) = next {
+            self.feed(Input::Value { owner, key, value }).await;
+        }
+    }
+
+    async fn handle_links(&mut self) {
+        let news = self.links.take();
+        for (node, up) in news.links {
+            self.feed(Input::Link { node, up }).await;
+        }
+        if let Some(load) = news.load {
+            self.feed(Input::Load(load)).await;
+        }
+    }
+
+    /// Starts chitchat with the generation and the values that the engine has now.
+    pub(super) async fn start_catalog(&mut self) -> Result<(), MeshError> {
+        self.state.replication = None;
+        let identity = *self.engine.identity();
+        let values = self.engine.catalog().values_of(self.this);
+        let own =
+            values.map(|value| (value.key.clone(), value.version, prost::Message::encode_to_vec(value))).collect();
+        let started = Replication::start(super::catalog::Settings {
+            this: starling_gossip::catalog::wire::ReplicaId {
+                node: self.this,
+                generation: identity.generation.0.into(),
+                address: identity.address.quic(),
+            },
+            own,
+            cluster: self.cluster.clone(),
+            round: self.timings.catalog_round,
+            roster: Arc::clone(&self.roster),
+            counters: Arc::clone(&self.counters),
+            outbox: self.outbox.clone(),
+        });
+        let (replication, arrivals) = started.await.map_err(|error| MeshError::Catalog(error.to_string()))?;
+        self.state.ended = Some(Box::pin(replication.ended()));
+        self.state.replication = Some(replication);
+        self.state.arrivals = Some(arrivals);
+        Ok(())
+    }
+
+    fn handle_catalog_ended(&mut self, reason: &str) {
+        tracing::error!(reason, "chitchat ended; starting it again");
+        self.state.replication = None;
+        self.state.ended = None;
+        self.state.restart_at = Some(Instant::now() + RESTART);
+    }
+}

@@ -1,0 +1,144 @@
+//! Doing what others want of the driver.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use prost::Message;
+use starling_gossip::catalog::key::Key;
+use starling_gossip::{Input, Refusal};
+use starling_proto::mesh::v1;
+use starling_proto::{NodeId, ServiceName, SpiffeId};
+
+use super::{Driver, Job, JoinOutcome};
+use crate::mesh::Status;
+use crate::mesh::counters::add;
+
+/// What of a full state may be records, in bytes; the rest comes by chitchat. The receiver's limit is 8 MiB.
+const MAX_RECORDS: usize = 6 << 20;
+/// The most that one answer to a pull holds, in bytes: all that one node may have.
+const MAX_PULLED: usize = 128 << 10;
+
+impl Driver {
+    pub(super) async fn handle_job(&mut self, job: Job) {
+        match job {
+            Job::Register(record) => self.register(record).await,
+            Job::Withdraw { service, instance } => {
+                self.state.offered.remove(&(service.clone(), instance));
+                self.feed(Input::Withdraw { key: Key::service(&service, instance).to_string() }).await;
+            }
+            Job::GoAway { reason, done } => {
+                self.go_away(&reason).await;
+                done.send(()).ok();
+            }
+            Job::Leave { reason, done } => {
+                self.feed(Input::Leave { reason: reason.clone() }).await;
+                self.peers.go_away(&reason);
+                self.state.leaving = Some((Instant::now() + self.timings.leave, done));
+            }
+            Job::Status { reply } => drop(reply.send(self.status())),
+            Job::State { receiver, reply } => drop(reply.send(self.join_state(receiver))),
+            Job::Joined { peer, state, answer, reply } => {
+                let outcome = self.on_joined(peer, *state, answer).await;
+                reply.send(outcome).ok();
+            }
+            Job::JoinDone { at } => drop(self.state.joining.remove(&at)),
+            Job::SeedDone { seed, admitted } => self.on_seed_done(&seed, admitted),
+            Job::Resolve { ids, reply } => drop(reply.send(self.engine.resolve(&ids))),
+            Job::Resolved { members } => drop(self.feed(Input::Resolved { members }).await),
+            Job::Pull { pull, reply } => drop(reply.send(self.pulled(&pull))),
+            Job::Pulled { owner, values } => self.on_pulled(owner, values).await,
+            Job::Ping { reply } => drop(reply.send(self.pong())),
+            Job::Chitchat(message) => {
+                if let Some(replication) = &self.state.replication {
+                    replication.receive(message);
+                }
+            }
+        }
+    }
+
+    async fn register(&mut self, mut record: v1::ServiceRecord) {
+        let service = match ServiceName::from_path(&record.service) {
+            Ok(service) => service,
+            Err(error) => {
+                tracing::error!(%error, "a service of this node is not offered");
+                return;
+            }
+        };
+        if record.zone.is_empty() {
+            record.zone.clone_from(&self.zone);
+        }
+        record.draining |= self.state.draining;
+        let key = Key::service(&service, record.instance).to_string();
+        let body = record.encode_to_vec().into();
+        self.state.offered.insert((service, record.instance), record);
+        self.feed(Input::Register { key, body }).await;
+    }
+
+    async fn go_away(&mut self, reason: &str) {
+        self.state.draining = true;
+        for record in self.state.offered.values().cloned().collect::<Vec<_>>() {
+            self.register(record).await;
+        }
+        self.peers.go_away(reason);
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            id: self.this,
+            generation: self.engine.identity().generation,
+            counts: self.counters.snapshot(),
+            engine: self.engine.counters(),
+            catalog_hash: self.engine.catalog().hash(),
+        }
+    }
+
+    fn join_state(&self, receiver: Option<NodeId>) -> v1::JoinState {
+        let mut state = self.engine.join_state(receiver);
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        state.clock = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        let mut room = MAX_RECORDS;
+        state.records.retain(|record| {
+            let len = record.encoded_len();
+            room = room.saturating_sub(len);
+            room > 0
+        });
+        state
+    }
+
+    async fn on_joined(&mut self, peer: SpiffeId, state: v1::JoinState, answer: bool) -> JoinOutcome {
+        let node = state.identity.as_ref().and_then(|identity| NodeId::try_from(&identity.node_id[..]).ok());
+        match self.feed(Input::Joined { peer, state }).await {
+            Some(refusal) => Err(refused(&refusal)),
+            None => Ok(answer.then(|| Box::new(self.join_state(node)))),
+        }
+    }
+
+    fn pulled(&self, pull: &v1::Pull) -> v1::Pulled {
+        let Ok(owner) = NodeId::try_from(&pull.owner[..]) else { return v1::Pulled::default() };
+        let wanted = self.engine.catalog().values_of(owner);
+        let wanted = wanted.filter(|value| pull.keys.is_empty() || pull.keys.contains(&value.key));
+        let mut room = MAX_PULLED;
+        let fits = |value: &&v1::SignedValue| {
+            room = room.saturating_sub(value.encoded_len());
+            room > 0
+        };
+        v1::Pulled { values: wanted.take_while(fits).cloned().collect() }
+    }
+
+    async fn on_pulled(&mut self, owner: NodeId, values: Vec<v1::SignedValue>) {
+        add(&self.counters.pulls);
+        for value in values {
+            let (key, value) = (value.key.clone(), value.encode_to_vec().into());
+            self.feed(Input::Value { owner, key, value }).await;
+        }
+    }
+
+    fn pong(&self) -> v1::Pong {
+        let view = self.engine.view();
+        let incarnation = view.members.get(&self.this).map_or(0, |member| member.incarnation);
+        v1::Pong { identity: Some(self.engine.identity().into()), incarnation }
+    }
+}
+
+fn refused(refusal: &Refusal) -> v1::ControlError {
+    v1::ControlError { code: refusal.code().to_owned(), detail: refusal.to_string() }
+}

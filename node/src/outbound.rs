@@ -1,0 +1,15 @@
+//! Requests that leave local applications: where they go is known by the way they came in.
+
+mod answer_body;
+mod attempt;
+mod call;
+mod destination;
+pub(crate) mod entry;
+mod http;
+mod pump;
+mod reach;
+mod tcp;
+mod upload;
+
+pub(crate) use destination::{Destination, Way};
+pub(crate) use upload::Upload;

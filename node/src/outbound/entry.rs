@@ -1,0 +1,104 @@
+//! Where connections of local applications come in.
+
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+use starling_proto::Protocol;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{Destination, Way, http, tcp};
+use crate::capture;
+use crate::shard::Shard;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+/// A pause after "too many open files" and the like, so that it never becomes a busy loop.
+const AFTER_ERROR: Duration = Duration::from_millis(50);
+
+/// Binds a TCP address that several shards listen on, each with a socket of its own.
+///
+/// # Errors
+/// As the system says.
+pub(crate) fn bind_shared(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Accepts until the node drains; `take` gets each connection.
+pub(crate) async fn accept<F>(shard: Arc<Shard>, listener: std::net::TcpListener, take: impl Fn(Arc<Shard>, TcpStream) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "a listener cannot be used"),
+    };
+    let mut drain = shard.plane.drain.clone();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = drain.started() => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let _ = stream.set_nodelay(true);
+                tokio::spawn(take(Arc::clone(&shard), stream));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(AFTER_ERROR).await;
+            }
+        }
+    }
+}
+
+/// Serves a connection that came in by `way`.
+pub(crate) async fn serve(shard: Arc<Shard>, stream: TcpStream, way: Way) {
+    match &way {
+        Way::To { destination, protocol } => match protocol.unwrap_or_else(|| spoken(&shard, destination)) {
+            Protocol::Http => http::serve(shard, stream, way).await,
+            Protocol::Tcp => {
+                let destination = destination.clone();
+                tcp::serve(shard, stream, destination).await;
+            }
+        },
+        Way::Proxy => http::serve(shard, stream, way).await,
+    }
+}
+
+/// Serves a connection that the redirect of the VIP range brought.
+pub(crate) async fn serve_captured(shard: Arc<Shard>, stream: TcpStream) {
+    match capture::original_destination(&stream) {
+        Ok(destination) => serve_vip(shard, stream, destination).await,
+        Err(error) => tracing::debug!(%error, "a connection to the capture port was not redirected"),
+    }
+}
+
+/// Serves a connection to a VIP.
+pub(crate) async fn serve_vip(shard: Arc<Shard>, stream: TcpStream, vip: SocketAddrV4) {
+    let vips = &shard.plane.vips;
+    if capture::is_probe(vips.range(), vip) {
+        let _ = capture::answer_probe(stream).await;
+        return;
+    }
+    // No name was ever answered with this address: nobody can mean a service by it.
+    let Some(service) = vips.service_of(*vip.ip()) else { return };
+    let destination = Destination { service, port: vip.port() };
+    serve(shard, stream, Way::To { destination, protocol: None }).await;
+}
+
+/// What a service says it speaks. Of one that nobody offers it is not known: HTTP can at least say so.
+fn spoken(shard: &Shard, to: &Destination) -> Protocol {
+    let clusters = shard.plane.clusters.load();
+    let entries = clusters.cluster(&to.service).map_or(&[][..], |cluster| cluster.entries());
+    entries.first().map_or(Protocol::Http, |entry| entry.endpoint().protocol)
+}

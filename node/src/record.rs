@@ -1,0 +1,209 @@
+//! What is noted of one request while it runs. When it is over, metrics, access log and trace are made from it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, Method, StatusCode};
+use hyper::body::Incoming;
+use starling_proto::{Endpoint, ErrorCode, Protocol, ServiceName};
+
+use crate::failure::Failure;
+use crate::inbound::Arrival;
+use crate::outbound::Upload;
+use crate::relay::Counts;
+use crate::shard::Shard;
+use crate::telemetry::{Direction, Hop, OpenConnection, Peer, RequestRecord, Telemetry};
+
+/// A request that is not over yet. Dropped, it is over: as it was marked, or cut by whoever waited for it.
+pub(crate) struct Record {
+    telemetry: Arc<Telemetry>,
+    started: Instant,
+    ended: Option<Instant>,
+    counts: Option<Arc<Counts>>,
+    upload: Option<Upload<Incoming>>,
+    open: Option<OpenConnection>,
+    /// Taken when it is over.
+    inner: Option<RequestRecord>,
+}
+
+impl Record {
+    /// A request of a local application.
+    pub(crate) fn outbound(
+        shard: &Shard,
+        to: &ServiceName,
+        parts: &Parts,
+        peer: Option<SocketAddr>,
+        started: Instant,
+    ) -> Self {
+        let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        let inner = RequestRecord {
+            method: Some(parts.method.clone()),
+            target: Bytes::copy_from_slice(target.as_bytes()),
+            peer: peer.map_or(Peer::Unknown, Peer::Local),
+            ..blank(Direction::Outbound, Protocol::Http, shard.plane.source.clone(), to.clone())
+        };
+        Self::new(&shard.plane.telemetry, inner, None, started)
+    }
+
+    /// A TCP connection of a local application.
+    pub(crate) fn outbound_tcp(shard: &Shard, to: &ServiceName, peer: Option<SocketAddr>, started: Instant) -> Self {
+        let source = shard.plane.source.clone();
+        let open = shard.plane.telemetry.on_tcp(Direction::Outbound, source.as_ref(), to);
+        let peer = peer.map_or(Peer::Unknown, Peer::Local);
+        let inner = RequestRecord { peer, ..blank(Direction::Outbound, Protocol::Tcp, source, to.clone()) };
+        Self::new(&shard.plane.telemetry, inner, Some(open), started)
+    }
+
+    /// A request, or a TCP connection, that another node sent.
+    pub(crate) fn inbound(arrival: &Arrival, protocol: Protocol) -> Self {
+        let head = &arrival.head;
+        let telemetry = &arrival.shard.plane.telemetry;
+        let source = arrival.permit.source().cloned();
+        let to = &arrival.offer.service;
+        let open = (protocol == Protocol::Tcp).then(|| telemetry.on_tcp(Direction::Inbound, source.as_ref(), to));
+        let own = Some(arrival.shard.plane.identity.spiffe().clone());
+        let inner = RequestRecord {
+            method: (protocol == Protocol::Http).then(|| Method::from_bytes(&head.method).unwrap_or_default()),
+            target: head.target.clone(),
+            peer: Peer::Node(arrival.peer.spiffe.clone()),
+            endpoint: own,
+            attempts: 1,
+            ..blank(Direction::Inbound, protocol, source, to.clone())
+        };
+        Self::new(telemetry, inner, open, arrival.started)
+    }
+
+    fn new(
+        telemetry: &Arc<Telemetry>,
+        inner: RequestRecord,
+        open: Option<OpenConnection>,
+        started: Instant,
+    ) -> Self {
+        Self {
+            telemetry: Arc::clone(telemetry),
+            started,
+            ended: None,
+            counts: None,
+            upload: None,
+            open,
+            inner: Some(inner),
+        }
+    }
+
+    fn inner(&mut self) -> &mut RequestRecord {
+        self.inner.as_mut().expect("a record is over only when it is dropped")
+    }
+
+    /// Takes the request's place in its trace out of its fields, or begins one; gives what the next hop is told.
+    pub(crate) fn trace(&mut self, headers: &mut HeaderMap, shard: &Shard) -> Bytes {
+        let hop = Hop::of_headers(headers, self.telemetry.sampler(), &mut *shard.rng());
+        self.inner().trace = Some(hop);
+        hop.context.to_bytes()
+    }
+
+    /// The same for a request that another node sent.
+    pub(crate) fn trace_of(&mut self, traceparent: &[u8], shard: &Shard) -> Bytes {
+        let incoming = (!traceparent.is_empty()).then_some(traceparent);
+        let hop = Hop::of_request(incoming, self.telemetry.sampler(), &mut *shard.rng());
+        self.inner().trace = Some(hop);
+        hop.context.to_bytes()
+    }
+
+    /// It is sent to this endpoint.
+    pub(crate) fn on_try(&mut self, endpoint: &Endpoint) {
+        let inner = self.inner();
+        inner.attempts += 1;
+        inner.endpoint = Some(endpoint.spiffe.clone());
+    }
+
+    /// It was answered with this status.
+    pub(crate) fn on_status(&mut self, status: StatusCode) {
+        self.inner().status = status.as_u16();
+    }
+
+    /// So many bytes of the answer's body went to the caller.
+    pub(crate) fn on_answered(&mut self, bytes: usize) {
+        self.inner().bytes_out += bytes as u64;
+    }
+
+    /// Its bytes are counted there.
+    pub(crate) fn follow(&mut self, counts: &Arc<Counts>) {
+        self.counts = Some(Arc::clone(counts));
+    }
+
+    /// Its body is read there.
+    pub(crate) fn follow_upload(&mut self, upload: &Upload<Incoming>) {
+        self.upload = Some(upload.clone());
+    }
+
+    /// It failed; the first failure counts.
+    pub(crate) fn fail(&mut self, failure: &Failure) {
+        let inner = self.inner();
+        if inner.error.is_none() {
+            tracing::debug!(service = %inner.dst, %failure, "a request failed");
+            inner.error = Some(failure.code);
+            if inner.protocol == Protocol::Http && inner.status == 0 {
+                inner.status = failure.code.status();
+            }
+        }
+    }
+
+    /// It is answered whole.
+    pub(crate) fn on_done(&mut self) {
+        self.ended = Some(Instant::now());
+    }
+}
+
+fn blank(direction: Direction, protocol: Protocol, src: Option<ServiceName>, dst: ServiceName) -> RequestRecord {
+    RequestRecord {
+        direction,
+        protocol,
+        at: SystemTime::now(),
+        duration: std::time::Duration::ZERO,
+        src,
+        dst,
+        endpoint: None,
+        peer: Peer::Unknown,
+        method: None,
+        target: Bytes::new(),
+        status: 0,
+        error: None,
+        bytes_in: 0,
+        bytes_out: 0,
+        attempts: 0,
+        trace: None,
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let Some(mut inner) = self.inner.take() else { return };
+        inner.duration = self.ended.unwrap_or_else(Instant::now).duration_since(self.started);
+        if let Some(upload) = &self.upload {
+            inner.bytes_in = upload.bytes_read();
+        }
+        if let Some(counts) = &self.counts {
+            let (sent, received) = (counts.sent.load(Ordering::Relaxed), counts.received.load(Ordering::Relaxed));
+            match (inner.protocol, inner.direction) {
+                (Protocol::Http, _) => inner.bytes_in = received,
+                (Protocol::Tcp, Direction::Outbound) => (inner.bytes_in, inner.bytes_out) = (sent, received),
+                (Protocol::Tcp, Direction::Inbound) => (inner.bytes_in, inner.bytes_out) = (received, sent),
+            }
+            if let Some(open) = &self.open {
+                open.on_bytes(sent, received);
+            }
+        }
+        let cut = inner.protocol == Protocol::Http && self.ended.is_none() && inner.error.is_none();
+        if cut {
+            inner.error = Some(ErrorCode::Cancelled);
+            if inner.status == 0 {
+                inner.status = ErrorCode::Cancelled.status();
+            }
+        }
+        self.telemetry.on_request(inner);
+    }
+}

@@ -1,0 +1,364 @@
+//! The admin interface over real sockets, and the command line against it. The node behind it is made up: [`Source`] is the
+//! seam between the two.
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use starling::admin::{
+    AdminError, EndpointReport, MemberReport, NodeReport, RouteStatReport, Server, ServiceReport, ServiceTotals,
+    Source, StatusReport, WayReport,
+};
+use starling::config::{Admin, Listen};
+use starling_proto::{Generation, NodeId, Protocol, ServiceName};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
+
+/// A node that says the same each time.
+#[derive(Default)]
+struct Made {
+    unready: AtomicBool,
+}
+
+fn at(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+impl Source for Made {
+    fn status(&self) -> StatusReport {
+        StatusReport {
+            node: NodeReport {
+                name: "web-1".to_owned(),
+                id: NodeId::from_bytes([7; 16]),
+                address: at("10.0.0.1:7947"),
+                gossip_port: 7946,
+                zone: "eu-1a".to_owned(),
+                version: "0.1.0".to_owned(),
+            },
+            mesh: "demo.example".to_owned(),
+            generation: Generation(9),
+            uptime: 312,
+            not_ready: None,
+            members: [("alive".to_owned(), 2), ("down".to_owned(), 1)].into(),
+            services: ServiceTotals { offered: vec!["web".parse().unwrap()], known: 3, endpoints: 5 },
+            shards: 2,
+            ways: vec![WayReport { name: "dns".to_owned(), address: at("127.0.0.1:5391"), state: "bound".to_owned() }],
+            gossip: [("sent".to_owned(), 11), ("dropped".to_owned(), 0)].into(),
+            quic: [("streams".to_owned(), 4)].into(),
+            rejected: [("replay".to_owned(), 3), ("signature".to_owned(), 0)].into(),
+            certificate_expires: "2100-01-01T00:00:00.5Z".parse().unwrap(),
+        }
+    }
+
+    fn members(&self) -> Vec<MemberReport> {
+        let member = |name: &str, id, state: &str| MemberReport {
+            name: name.to_owned(),
+            id: NodeId::from_bytes([id; 16]),
+            address: at("10.0.0.1:7947"),
+            zone: "eu-1a".to_owned(),
+            state: state.to_owned(),
+            generation: Generation(9),
+            since: "2026-01-02T03:04:05.678Z".parse().unwrap(),
+            version: "0.1.0".to_owned(),
+            this: id == 7,
+        };
+        vec![member("web-1", 7, "alive"), member("web-2", 8, "down")]
+    }
+
+    fn services(&self) -> Vec<ServiceReport> {
+        vec![ServiceReport {
+            name: "orders".parse().unwrap(),
+            vip: Some(IpAddr::from([127, 77, 0, 4])),
+            port: 80,
+            protocol: Protocol::Http,
+            endpoints: 3,
+            usable: 2,
+        }]
+    }
+
+    fn endpoints(&self, service: &ServiceName) -> Option<Vec<EndpointReport>> {
+        (service.name() == "orders").then(|| {
+            vec![EndpointReport {
+                node: "web-2".to_owned(),
+                zone: "eu-1a".to_owned(),
+                address: at("10.0.0.2:7947"),
+                state: "ready".to_owned(),
+                load: 3,
+                chosen: true,
+                why: "least loaded of two".to_owned(),
+                latency: Some(0.0042),
+                labels: [("version".to_owned(), "v1".to_owned())].into(),
+            }]
+        })
+    }
+
+    fn routes(&self) -> Vec<RouteStatReport> {
+        vec![RouteStatReport {
+            direction: "outbound".to_owned(),
+            src: "web".to_owned(),
+            dst: "orders".to_owned(),
+            requests: 200,
+            success: Some(0.995),
+            rps: 20.0,
+            p50: Some(0.0011),
+            p99: Some(0.0123),
+            retries: 2,
+        }]
+    }
+
+    fn metrics(&self) -> String {
+        "# TYPE starling_members gauge\nstarling_members{state=\"alive\"} 2\n".to_owned()
+    }
+
+    fn live(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if self.unready.load(Ordering::Relaxed) { Err("no seed has answered yet".to_owned()) } else { Ok(()) }
+    }
+}
+
+/// A served admin interface in a directory of its own.
+struct Served {
+    dir: tempfile::TempDir,
+    tcp: SocketAddr,
+    node: Arc<Made>,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+fn config(dir: &tempfile::TempDir, address: SocketAddr) -> Admin {
+    Admin { socket: dir.path().join("run/admin.sock"), listen: Some(Listen { address, given: true }) }
+}
+
+impl Served {
+    fn start() -> Self {
+        Self::start_at(at("127.0.0.1:0"))
+    }
+
+    fn start_at(address: SocketAddr) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Server::bind(&config(&dir, address)).unwrap();
+        let tcp = server.tcp_address().unwrap();
+        let (node, stop) = (Arc::new(Made::default()), CancellationToken::new());
+        let source: Arc<dyn Source> = node.clone();
+        let task = tokio::spawn(server.serve(source, stop.clone()));
+        Self { dir, tcp, node, stop, task }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("run/admin.sock")
+    }
+
+    /// What `starling` says to these arguments.
+    async fn cli(&self, arguments: &[&str]) -> Output {
+        let mut command = starling();
+        command.args(arguments).arg("--admin").arg(self.socket());
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    }
+
+    async fn stdout(&self, arguments: &[&str]) -> String {
+        let output = self.cli(arguments).await;
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What TCP answers to a request, whole.
+    async fn tcp(&self, request: &str) -> String {
+        let mut stream = tokio::net::TcpStream::connect(self.tcp).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    async fn get(&self, path: &str, host: &str) -> String {
+        self.tcp(&format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")).await
+    }
+}
+
+fn starling() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_starling"));
+    command.env_remove("STARLING_ADMIN").env_remove("STARLING_CONFIG");
+    command
+}
+
+fn said(output: &Output) -> (Option<i32>, String) {
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[tokio::test]
+async fn json_has_the_fields_that_scripts_hold_on_to() {
+    let served = Served::start();
+    let json = |text: String| serde_json::from_str::<serde_json::Value>(&text).unwrap();
+    assert_eq!(
+        json(served.stdout(&["members", "-o", "json"]).await)[0],
+        serde_json::json!({
+            "name": "web-1", "id": "07".repeat(16), "address": "10.0.0.1:7947", "zone": "eu-1a", "state": "alive",
+            "generation": 9, "since": "2026-01-02T03:04:06Z", "version": "0.1.0", "this": true,
+        })
+    );
+    assert_eq!(
+        json(served.stdout(&["endpoints", "orders", "-o", "json"]).await),
+        serde_json::json!([{
+            "node": "web-2", "zone": "eu-1a", "address": "10.0.0.2:7947", "state": "ready", "load": 3, "chosen": true,
+            "why": "least loaded of two", "latency": 0.0042, "labels": { "version": "v1" },
+        }])
+    );
+    assert_eq!(
+        json(served.stdout(&["services", "-o", "json"]).await),
+        serde_json::json!([{
+            "name": "orders", "vip": "127.77.0.4", "port": 80, "protocol": "http", "endpoints": 3, "usable": 2,
+        }])
+    );
+    assert_eq!(
+        json(served.stdout(&["stat", "-o", "json"]).await),
+        serde_json::json!([{
+            "direction": "outbound", "src": "web", "dst": "orders", "requests": 200, "success": 0.995, "rps": 20.0, "p50": 0.0011, "p99": 0.0123,
+            "retries": 2,
+        }])
+    );
+    let status = json(served.stdout(&["status", "-o", "json"]).await);
+    assert_eq!(status["node"]["name"], "web-1");
+    assert_eq!(status["members"], serde_json::json!({ "alive": 2, "down": 1 }));
+    assert_eq!(status["certificate_expires"], "2100-01-01T00:00:01Z");
+    assert_eq!(status.get("not_ready"), None);
+}
+
+#[tokio::test]
+async fn tables_names_and_yaml_are_for_reading() {
+    let served = Served::start();
+    assert_eq!(served.stdout(&["members", "-o", "name"]).await, "web-1\nweb-2\n");
+    assert_eq!(
+        served.stdout(&["stat"]).await,
+        "DIRECTION  SRC  DST     REQUESTS  SUCCESS  RPS   P50    P99     RETRIES\noutbound   web  orders  200       99.50%   \
+         20.0  1.1ms  12.3ms  2\n"
+    );
+    assert_eq!(
+        served.stdout(&["services"]).await,
+        "NAME    PROTOCOL  PORT  USABLE  VIP\norders  http      80    2/3     127.77.0.4\n"
+    );
+    assert!(served.stdout(&["endpoints", "orders", "-o", "wide"]).await.contains("version=v1"));
+    assert!(served.stdout(&["members", "-o", "yaml"]).await.contains("name: web-2"));
+    let status = served.stdout(&["status"]).await;
+    for part in ["node         web-1 (", "2 alive, 1 down", "5m12s", "3 replay", "dns 127.0.0.1:5391: bound", "11 sent"]
+    {
+        assert!(status.contains(part), "{part}\n{status}");
+    }
+    assert!(!status.contains("0 signature"), "{status}");
+    served.node.unready.store(true, Ordering::Relaxed);
+    assert!(served.stdout(&["status"]).await.contains("ready        no: no seed has answered yet"));
+}
+
+#[tokio::test]
+async fn what_is_not_known_is_not_found() {
+    let served = Served::start();
+    let (code, error) = said(&served.cli(&["endpoints", "nowhere"]).await);
+    assert_eq!(code, Some(4));
+    assert_eq!(error, "error: nobody offers 'nowhere'\n  hint: `starling services` lists what is offered\n");
+}
+
+#[tokio::test]
+async fn watching_writes_members_line_by_line_until_the_agent_goes() {
+    let served = Served::start();
+    let mut watch = tokio::process::Command::from(starling());
+    watch.args(["members", "-w", "-o", "json", "--admin"]).arg(served.socket());
+    watch.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut watch = watch.kill_on_drop(true).spawn().unwrap();
+    let mut lines = tokio::io::BufReader::new(watch.stdout.take().unwrap());
+    for name in ["web-1", "web-2"] {
+        let mut line = String::new();
+        tokio::io::AsyncBufReadExt::read_line(&mut lines, &mut line).await.unwrap();
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap()["name"], name);
+    }
+    served.stop.cancel();
+    served.task.await.unwrap().unwrap();
+    let output = watch.wait_with_output().await.unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test]
+async fn monitoring_reads_health_and_metrics_over_tcp() {
+    let served = Served::start();
+    let metrics = served.get("/metrics", "10.0.0.1").await;
+    assert!(metrics.contains("content-type: text/plain; version=0.0.4"), "{metrics}");
+    assert!(metrics.ends_with("starling_members{state=\"alive\"} 2\n"), "{metrics}");
+    assert!(served.get("/live", "any.name").await.starts_with("HTTP/1.1 200"));
+    assert!(served.get("/ready", "any.name").await.ends_with("ready\n"));
+    served.node.unready.store(true, Ordering::Relaxed);
+    let unready = served.get("/ready", "any.name").await;
+    assert!(unready.starts_with("HTTP/1.1 503"), "{unready}");
+    assert!(unready.ends_with("not ready: no seed has answered yet\n"), "{unready}");
+}
+
+#[tokio::test]
+async fn what_is_not_there_or_not_allowed_is_told_in_json() {
+    let served = Served::start();
+    let missing = served.get("/v1/nothing", "localhost").await;
+    assert!(missing.starts_with("HTTP/1.1 404"), "{missing}");
+    assert!(missing.contains("{\"error\":\"nothing is at /v1/nothing\",\"hint\":\"known: /metrics"), "{missing}");
+    let post = served.tcp("POST /v1/members HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await;
+    assert!(post.starts_with("HTTP/1.1 405"), "{post}");
+    assert!(post.contains("{\"error\":\"this can only be read\",\"hint\":\"use GET\"}"), "{post}");
+}
+
+#[tokio::test]
+async fn a_web_page_cannot_read_the_mesh_through_a_name_of_its_own() {
+    let served = Served::start();
+    for host in ["localhost", "127.0.0.1", &served.tcp.to_string(), "[::1]:4191"] {
+        assert!(served.get("/v1/members", host).await.starts_with("HTTP/1.1 200"), "{host}");
+    }
+    assert!(served.get("/v1/members", "evil.example").await.starts_with("HTTP/1.1 403"));
+}
+
+#[tokio::test]
+async fn beyond_loopback_only_monitoring_is_served() {
+    let served = Served::start_at(at("0.0.0.0:0"));
+    let served = Served { tcp: SocketAddr::new(IpAddr::from([127, 0, 0, 1]), served.tcp.port()), ..served };
+    assert!(served.get("/metrics", "web-1").await.starts_with("HTTP/1.1 200"));
+    assert!(served.get("/v1/members", "127.0.0.1").await.starts_with("HTTP/1.1 403"));
+}
+
+#[tokio::test]
+async fn the_socket_is_the_owners_and_goes_with_the_agent() {
+    let served = Served::start();
+    let mode = |path: PathBuf| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(served.socket()), 0o600);
+    assert_eq!(mode(served.dir.path().join("run")), 0o700);
+    served.stop.cancel();
+    served.task.await.unwrap().unwrap();
+    assert!(!served.dir.path().join("run/admin.sock").exists());
+}
+
+#[tokio::test]
+async fn a_dead_nodes_socket_is_replaced_and_a_live_ones_respected() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Admin { listen: None, ..config(&dir, at("127.0.0.1:0")) };
+    std::fs::create_dir(dir.path().join("run")).unwrap();
+    // Dropped, a listener of the standard library leaves its file behind, as a killed process does.
+    drop(UnixListener::bind(&config.socket).unwrap());
+    let first = Server::bind(&config).unwrap();
+    let error = Server::bind(&config).unwrap_err();
+    assert!(matches!(error, AdminError::Taken { .. }), "{error}");
+    assert_eq!(error.key(), "admin.socket");
+    drop(first);
+    assert!(!config.socket.exists());
+    std::fs::write(&config.socket, "precious").unwrap();
+    assert!(matches!(Server::bind(&config), Err(AdminError::NotASocket { .. })));
+    assert_eq!(std::fs::read_to_string(&config.socket).unwrap(), "precious");
+}
+
+#[tokio::test]
+async fn a_taken_tcp_address_is_fatal_only_if_somebody_wrote_it_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let given = config(&dir, taken.local_addr().unwrap());
+    assert!(matches!(Server::bind(&given), Err(AdminError::Listen { .. })));
+    let listen = given.listen.map(|listen| Listen { given: false, ..listen });
+    assert_eq!(Server::bind(&Admin { listen, ..given }).unwrap().tcp_address(), None);
+}

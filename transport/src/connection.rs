@@ -1,0 +1,271 @@
+//! A connection to a known peer.
+
+mod lost;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use quinn::VarInt;
+use starling_proto::ErrorCode;
+use tokio::sync::Notify;
+
+pub use self::lost::Lost;
+use crate::certificate::PeerIdentity;
+use crate::silence::{Board, Observation};
+use crate::{Alpn, RecvHalf, SendHalf};
+
+/// A connection to a peer that showed a good certificate. Cheap to clone. It stays open while a clone or a half of one
+/// of its streams lives, and is closed when the last is dropped.
+#[derive(Debug, Clone)]
+pub struct Connection(Arc<Link>);
+
+/// What the clones of a connection share.
+pub(crate) struct Link {
+    quic: quinn::Connection,
+    peer: Arc<PeerIdentity>,
+    alpn: Alpn,
+    /// The stream that showed us that the peer accepts us, to be used by the first request.
+    spare: Mutex<Option<(quinn::SendStream, quinn::RecvStream)>>,
+    has_spare: AtomicBool,
+    /// Who looks for silence; none on connections that were accepted.
+    board: Option<Arc<Board>>,
+    watched: AtomicBool,
+    outstanding: AtomicUsize,
+    silent: AtomicBool,
+    fell_silent: Notify,
+    /// The peer drains.
+    leaving: AtomicBool,
+    /// We drain: new streams are refused.
+    refusing: AtomicBool,
+}
+
+impl Connection {
+    pub(crate) fn new(quic: quinn::Connection, peer: PeerIdentity, alpn: Alpn, board: Option<Arc<Board>>) -> Self {
+        Self(Arc::new(Link {
+            quic,
+            peer: Arc::new(peer),
+            alpn,
+            spare: Mutex::new(None),
+            has_spare: AtomicBool::new(false),
+            board,
+            watched: AtomicBool::new(false),
+            outstanding: AtomicUsize::new(0),
+            silent: AtomicBool::new(false),
+            fell_silent: Notify::new(),
+            leaving: AtomicBool::new(false),
+            refusing: AtomicBool::new(false),
+        }))
+    }
+
+    /// Keeps a stream that was opened and not used.
+    pub(crate) fn with_spare(self, stream: (quinn::SendStream, quinn::RecvStream)) -> Self {
+        *self.0.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
+        self.0.has_spare.store(true, Ordering::Release);
+        self
+    }
+
+    /// Who is at the other end, by its certificate.
+    pub fn peer(&self) -> &Arc<PeerIdentity> {
+        &self.0.peer
+    }
+
+    /// What it is for.
+    pub fn alpn(&self) -> Alpn {
+        self.0.alpn
+    }
+
+    /// Where the peer is now; it may change while a connection lives.
+    pub fn remote_address(&self) -> SocketAddr {
+        self.0.quic.remote_address()
+    }
+
+    /// The smoothed round trip.
+    pub fn rtt(&self) -> Duration {
+        self.0.quic.rtt()
+    }
+
+    /// Tells this connection from others of this process while it lives.
+    pub fn id(&self) -> usize {
+        self.0.quic.stable_id()
+    }
+
+    /// Opens a stream. The peer learns of it with the first write. Waits while as many are open as the peer allows.
+    ///
+    /// # Errors
+    /// If the connection is gone; nothing was sent then.
+    pub async fn open(&self) -> Result<(SendHalf, RecvHalf), Lost> {
+        let (send, recv) = match self.take_spare() {
+            Some(stream) => stream,
+            None => self.0.quic.open_bi().await?,
+        };
+        Ok((SendHalf::new(send), RecvHalf::new(recv, self.clone())))
+    }
+
+    fn take_spare(&self) -> Option<(quinn::SendStream, quinn::RecvStream)> {
+        if !self.0.has_spare.load(Ordering::Relaxed) || !self.0.has_spare.swap(false, Ordering::Acquire) {
+            return None;
+        }
+        self.0.spare.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The next stream that the peer opened; `None` once the connection is gone.
+    /// After [`Self::refuse_streams`], new streams are reset with [`ErrorCode::Draining`] and not returned.
+    pub async fn accept(&self) -> Option<(SendHalf, RecvHalf)> {
+        loop {
+            let (send, recv) = self.0.quic.accept_bi().await.ok()?;
+            let (mut send, mut recv) = (SendHalf::new(send), RecvHalf::new(recv, self.clone()));
+            if !self.0.refusing.load(Ordering::Relaxed) {
+                return Some((send, recv));
+            }
+            send.reset(ErrorCode::Draining);
+            recv.stop(ErrorCode::Draining);
+        }
+    }
+
+    /// Opens a stream of one direction; on control connections only.
+    ///
+    /// # Errors
+    /// If the connection is gone.
+    pub async fn open_uni(&self) -> Result<SendHalf, Lost> {
+        Ok(SendHalf::new(self.0.quic.open_uni().await?))
+    }
+
+    /// The next stream of one direction that the peer opened; `None` once the connection is gone.
+    pub async fn accept_uni(&self) -> Option<RecvHalf> {
+        let stream = self.0.quic.accept_uni().await.ok()?;
+        Some(RecvHalf::new(stream, self.clone()))
+    }
+
+    /// From now on, refuses new streams of the peer; those that are open go on. Only while [`Self::accept`] is called.
+    pub fn refuse_streams(&self) {
+        self.0.refusing.store(true, Ordering::Relaxed);
+    }
+
+    /// Closes the connection at once, with all its streams.
+    pub fn close(&self, code: ErrorCode, reason: &str) {
+        self.0.quic.close(VarInt::from_u32(code.number()), reason.as_bytes());
+    }
+
+    /// Waits until the connection is gone.
+    pub async fn closed(&self) -> Lost {
+        self.0.quic.closed().await.into()
+    }
+
+    /// Why the connection is gone, if it is.
+    pub fn lost(&self) -> Option<Lost> {
+        self.0.quic.close_reason().map(Lost::from)
+    }
+
+    /// Counts a request as outstanding until the value is dropped. While there are any, silence is looked for.
+    pub fn begin_request(&self) -> Request {
+        let link = &self.0;
+        link.outstanding.fetch_add(1, Ordering::Relaxed);
+        if let Some(board) = &link.board
+            && !link.watched.load(Ordering::Relaxed)
+            && !link.watched.swap(true, Ordering::Relaxed)
+        {
+            board.add(Arc::downgrade(link));
+        }
+        Request(self.clone())
+    }
+
+    /// Requests outstanding here.
+    pub fn outstanding(&self) -> usize {
+        self.0.outstanding.load(Ordering::Relaxed)
+    }
+
+    /// Nothing came for at least max(3 probe timeouts, 200 ms) though requests were outstanding, and still nothing came.
+    pub fn is_silent(&self) -> bool {
+        self.0.silent.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the connection is silent. It may heal later: [`Self::is_silent`] tells.
+    pub async fn silent(&self) {
+        loop {
+            let fell_silent = self.0.fell_silent.notified();
+            if self.is_silent() {
+                return;
+            }
+            fell_silent.await;
+        }
+    }
+
+    /// The peer refused a stream because it drains: no more should be opened.
+    pub fn is_leaving(&self) -> bool {
+        self.0.leaving.load(Ordering::Relaxed)
+    }
+
+    /// The peer said that it drains.
+    pub fn on_leaving(&self) {
+        if !self.0.leaving.swap(true, Ordering::Relaxed)
+            && let Some(board) = &self.0.board
+        {
+            board.on_changed();
+        }
+    }
+
+    /// UDP payload received and sent since the connection began, in bytes.
+    pub fn traffic(&self) -> (u64, u64) {
+        let stats = self.0.quic.stats();
+        (stats.udp_rx.bytes, stats.udp_tx.bytes)
+    }
+}
+
+impl Link {
+    /// What is seen now; `None` once it is gone.
+    pub(crate) fn observe(&self) -> Option<Observation> {
+        if self.quic.close_reason().is_some() {
+            return None;
+        }
+        let stats = self.quic.stats();
+        let outstanding = self.outstanding.load(Ordering::Relaxed) > 0;
+        Some(Observation { received: stats.udp_rx.datagrams, outstanding, rtt: stats.path.rtt })
+    }
+
+    /// Sends an empty datagram, which the peer must acknowledge. Says whether the connection is still of use.
+    pub(crate) fn probe(&self) -> bool {
+        !matches!(self.quic.send_datagram(Bytes::new()), Err(quinn::SendDatagramError::ConnectionLost(_)))
+    }
+
+    pub(crate) fn set_silent(&self, silent: bool) {
+        self.silent.store(silent, Ordering::Relaxed);
+        if silent {
+            self.fell_silent.notify_waiters();
+        }
+    }
+
+    /// It was idle: leave the watch, unless a request began this moment.
+    pub(crate) fn stay_watched(&self) -> bool {
+        self.watched.store(false, Ordering::Relaxed);
+        self.outstanding.load(Ordering::Relaxed) > 0 && !self.watched.swap(true, Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut link = f.debug_struct("Link");
+        link.field("peer", &self.peer.spiffe).field("alpn", &self.alpn).field("id", &self.quic.stable_id());
+        link.finish_non_exhaustive()
+    }
+}
+
+/// A request that is outstanding on a connection; see [`Connection::begin_request`].
+#[derive(Debug)]
+pub struct Request(Connection);
+
+impl Request {
+    /// The connection it is on.
+    pub fn connection(&self) -> &Connection {
+        &self.0
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        self.0.0.outstanding.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,191 @@
+//! Which peers a shard should be connected to, and what to do next. No IO, no clock, no randomness.
+
+mod peer;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use starling_proto::SpiffeId;
+
+use self::peer::{Dial, Peer};
+
+/// What the machine wants to know of a connection.
+pub(crate) trait Link: Clone {
+    /// Nothing comes though something is due.
+    fn is_silent(&self) -> bool;
+    /// The peer wants no more streams.
+    fn is_leaving(&self) -> bool;
+}
+
+/// Times and bounds.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// Dials at a time.
+    pub(crate) dials: usize,
+    /// Wait after the first failure; doubled with each further one.
+    pub(crate) backoff_min: Duration,
+    /// The longest wait.
+    pub(crate) backoff_max: Duration,
+    /// A connection that ends sooner counts as a failure.
+    pub(crate) settled: Duration,
+    /// Connections to peers that are not kept warm are closed when unused for so long.
+    pub(crate) idle: Duration,
+}
+
+/// What the caller of [`Machine::handle_request`] should do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer<L, E> {
+    /// Use this.
+    Ready(L),
+    /// It is being dialed: ask again after the next change.
+    Wait,
+    /// Dialing failed a moment ago, with this.
+    Failed(E),
+}
+
+/// What the shell must do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// Dial, and tell the outcome under this number.
+    Dial { number: u64, spiffe: SpiffeId, address: SocketAddr },
+    /// Let go of a connection: its streams may finish.
+    Retire { number: u64 },
+}
+
+/// The machine. `L` is a connection, `E` why a dial failed.
+#[derive(Debug)]
+pub(crate) struct Machine<L, E> {
+    settings: Settings,
+    peers: BTreeMap<SpiffeId, Peer<L, E>>,
+    dialing: usize,
+    next: u64,
+    retired: Vec<u64>,
+}
+
+impl<L: Link, E: Clone> Machine<L, E> {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self { settings, peers: BTreeMap::new(), dialing: 0, next: 0, retired: Vec::new() }
+    }
+
+    /// Keeps these connected from now on, and only these.
+    pub(crate) fn handle_warm(&mut self, targets: impl IntoIterator<Item = (SpiffeId, SocketAddr)>, now: Instant) {
+        for peer in self.peers.values_mut() {
+            peer.warm = false;
+        }
+        for (spiffe, address) in targets {
+            let peer = self.peers.entry(spiffe).or_insert_with(|| Peer::new(address, now));
+            peer.set_address(address);
+            peer.warm = true;
+        }
+    }
+
+    /// Somebody wants a connection. The fast path: allocates nothing when one is ready.
+    pub(crate) fn handle_request(&mut self, spiffe: &SpiffeId, address: SocketAddr, now: Instant) -> Answer<L, E> {
+        let Some(peer) = self.peers.get_mut(spiffe) else {
+            let mut peer = Peer::new(address, now);
+            peer.wanted = true;
+            self.peers.insert(spiffe.clone(), peer);
+            return Answer::Wait;
+        };
+        peer.set_address(address);
+        peer.used = now;
+        if let Some(link) = peer.usable() {
+            return Answer::Ready(link.clone());
+        }
+        match &peer.dial {
+            Dial::Waiting { until, error } if now < *until => Answer::Failed(error.clone()),
+            _ => {
+                peer.wanted = true;
+                Answer::Wait
+            }
+        }
+    }
+
+    /// A dial succeeded. Connections that it replaces are retired.
+    pub(crate) fn handle_connected(&mut self, spiffe: &SpiffeId, number: u64, link: L, now: Instant) {
+        self.dialing = self.dialing.saturating_sub(1);
+        let Some(peer) = self.peers.get_mut(spiffe) else { return self.retired.push(number) };
+        let Dial::Dialing { address } = peer.dial else { return self.retired.push(number) };
+        peer.dial = Dial::Idle;
+        peer.wanted = false;
+        peer.add(number, link, address, now);
+        self.retired.extend(peer.replaced());
+    }
+
+    /// A dial failed. `jitter` in 0..1 spreads the next try.
+    pub(crate) fn handle_failed(&mut self, spiffe: &SpiffeId, error: E, jitter: f64, now: Instant) {
+        self.dialing = self.dialing.saturating_sub(1);
+        if let Some(peer) = self.peers.get_mut(spiffe) {
+            peer.back_off(error, jitter, now, &self.settings);
+        }
+    }
+
+    /// A connection is gone, for this reason.
+    pub(crate) fn handle_closed(&mut self, spiffe: &SpiffeId, number: u64, error: E, jitter: f64, now: Instant) {
+        let Some(peer) = self.peers.get_mut(spiffe) else { return };
+        let Some(lasted) = peer.remove(number, now, self.settings.settled) else { return };
+        if !lasted && peer.usable().is_none() && matches!(peer.dial, Dial::Idle) {
+            peer.back_off(error, jitter, now, &self.settings);
+        }
+    }
+
+    /// Time passed, or a connection changed: all that is due now.
+    pub(crate) fn poll_outputs(&mut self, now: Instant) -> Vec<Output> {
+        for peer in self.peers.values_mut() {
+            self.retired.extend(peer.replaced());
+            if !peer.warm && now >= peer.used + self.settings.idle {
+                self.retired.extend(peer.clear());
+            }
+        }
+        let idle = self.settings.idle;
+        self.peers.retain(|_, peer| peer.warm || !peer.is_blank() || now < peer.used + idle);
+        let mut outputs: Vec<Output> = self.retired.drain(..).map(|number| Output::Retire { number }).collect();
+        // Who is waited for comes first.
+        for wanted in [true, false] {
+            for (spiffe, peer) in &mut self.peers {
+                if self.dialing >= self.settings.dials {
+                    return outputs;
+                }
+                if peer.wanted == wanted && peer.needs_dial(now) {
+                    let (number, address) = (self.next, peer.address);
+                    peer.begin_dial(now, self.settings.settled);
+                    self.next += 1;
+                    self.dialing += 1;
+                    outputs.push(Output::Dial { number, spiffe: spiffe.clone(), address });
+                }
+            }
+        }
+        outputs
+    }
+
+    /// When to call [`Self::poll_outputs`] again, if nothing happens before.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let may_dial = self.dialing < self.settings.dials;
+        self.peers.values().filter_map(|peer| peer.timeout(self.settings.idle, may_dial)).min()
+    }
+
+    /// Peers with a connection that works.
+    pub(crate) fn linked(&self) -> impl Iterator<Item = &SpiffeId> {
+        self.peers.iter().filter(|(_, peer)| peer.is_linked()).map(|(spiffe, _)| spiffe)
+    }
+
+    /// Is it known that a request for this peer would have to wait: no connection works, and a dial is under way or has
+    /// failed?
+    pub(crate) fn is_unusable(&self, spiffe: &SpiffeId) -> bool {
+        self.peers.get(spiffe).is_some_and(|peer| peer.usable().is_none())
+    }
+
+    /// Connected, but nothing comes on any connection?
+    pub(crate) fn is_silent(&self, spiffe: &SpiffeId) -> bool {
+        self.peers.get(spiffe).is_some_and(Peer::is_silent)
+    }
+
+    /// Lets go of everything.
+    pub(crate) fn clear(&mut self) {
+        self.peers.clear();
+        self.dialing = 0;
+    }
+}

@@ -1,0 +1,64 @@
+use std::time::{Duration, Instant};
+
+use starling_transport::{Alpn, Connection, Dialer};
+
+use crate::fixture::{CONNECT, Mesh, ask, serve, soon, until};
+use crate::relay::Relay;
+
+/// A connection through a relay to a server that answers.
+async fn behind_relay(mesh: &Mesh) -> (Relay, Dialer, Connection) {
+    let listener = mesh.listener("web-1");
+    let relay = Relay::to(listener.local_addr()).await;
+    tokio::spawn(serve(listener, |_| b"here".to_vec()));
+    let dialer = mesh.dialer("web-2");
+    let connection = dialer.connect(relay.address(), None, Alpn::Data, CONNECT).await.unwrap();
+    assert_eq!(ask(&connection).await.unwrap(), b"here");
+    (relay, dialer, connection)
+}
+
+#[tokio::test]
+async fn a_peer_that_vanishes_without_a_word_is_noticed_and_heals_when_it_is_back() {
+    let (relay, _dialer, connection) = behind_relay(&Mesh::new()).await;
+    relay.cut();
+    let began = Instant::now();
+    let request = connection.begin_request();
+    soon("silence", request.connection().silent()).await;
+    let noticed = began.elapsed();
+    assert!(connection.is_silent());
+    // 200 ms of patience, one tick, and much room for a busy machine: the exact times are tested with the machine.
+    assert!((Duration::from_millis(200)..Duration::from_millis(1000)).contains(&noticed), "{noticed:?}");
+    drop(request);
+    relay.heal();
+    until("it heals", || !connection.is_silent()).await;
+    assert_eq!(ask(&connection).await.unwrap(), b"here");
+}
+
+#[tokio::test]
+async fn a_slow_answer_is_not_silence() {
+    let mesh = Mesh::new();
+    let (relay, _dialer, connection) = behind_relay(&mesh).await;
+    let _request = connection.begin_request();
+    let silent = tokio::time::timeout(Duration::from_millis(900), connection.silent()).await;
+    assert!(silent.is_err(), "the peer acknowledges our probes");
+    relay.cut();
+    soon("silence", connection.silent()).await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_left_alone() {
+    let (relay, _dialer, connection) = behind_relay(&Mesh::new()).await;
+    // What is still in flight of the first request settles.
+    let mut sent = connection.traffic().1;
+    loop {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let now = connection.traffic().1;
+        if now == sent {
+            break;
+        }
+        sent = now;
+    }
+    relay.cut();
+    let silent = tokio::time::timeout(Duration::from_millis(600), connection.silent()).await;
+    assert!(silent.is_err(), "nothing was due");
+    assert_eq!(connection.traffic().1, sent, "nothing was sent");
+}
