@@ -4,6 +4,7 @@
 //! - [`Host`], [`Process`], [`Program`]: what runs there, killed with the host
 //! - [`OpenLoop`], [`Report`]: requests at a rate that does not wait for answers
 //! - [`MeshOfHosts`], [`NodeConfig`]: a mesh of `starling` agents, a host each
+//! - [`reach`]: what a mesh must reach on five hosts, with figures
 //! - [`wait_until`]: a condition with a deadline; [`binary`]: the programs under test
 //!
 //! A host is a holder process in namespaces of its own. All that runs on the host is found by its network namespace,
@@ -15,6 +16,7 @@ mod host;
 mod load;
 mod mesh;
 mod net;
+pub mod reach;
 mod wait;
 
 pub use host::{Host, Output, Process, Program};

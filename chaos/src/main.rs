@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
+use starling_chaos::reach::{self, Fault};
 use starling_chaos::{Connections, Net, OpenLoop, Program};
 
 /// Weather for a mesh: real hosts in network namespaces, faults and load.
@@ -25,6 +26,8 @@ enum Verb {
         #[arg(long)]
         hold: bool,
     },
+    /// Plays what a mesh must reach on five hosts and holds each figure against its bound. Exits with 1 if one is missed.
+    Reach,
     /// Sends GET requests at a fixed rate that does not wait for answers. Exits with 1 if any failed.
     Load(Load),
 }
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Hosts { hold: true } => hold(),
         Verb::Hosts { hold: false } => check(),
+        Verb::Reach => reach_all(),
         Verb::Load(load) => run(load),
     };
     match done {
@@ -117,6 +121,35 @@ fn check() -> anyhow::Result<()> {
     one.link_up();
     ensure!(fetch("10"), "a cable does not carry again");
     println!("cables: yes");
+    Ok(())
+}
+
+/// One line of the table; false if the bound is missed.
+fn line(what: &str, figure: &str, bound: &str, good: bool) -> bool {
+    println!("{what:<48} {figure:>12}   {bound:<22} {}", if good { "ok" } else { "MISSED" });
+    good
+}
+
+fn reach_all() -> anyhow::Result<()> {
+    let ms = |d: Duration| format!("{:.0} ms", d.as_secs_f64() * 1000.0);
+    let within = |what: &str, figure: Duration, bound: u64| {
+        line(what, &ms(figure), &format!("at most {bound} ms"), figure <= Duration::from_millis(bound))
+    };
+    let mut good = true;
+    for (captured, how) in [(true, "after capture install"), (false, "with none")] {
+        good &= within(&format!("answer by name, {how}"), reach::by_name(captured), 2_000);
+    }
+    for fault in [Fault::Cut, Fault::Kill] {
+        let met = reach::under_load(fault);
+        println!("{fault}, under {} GETs", met.sent);
+        good &= line("  failed", &met.failed.to_string(), "at most 3", met.failed <= 3);
+        good &= within("  the longest", met.longest, 1_000);
+        good &= within("  last failure after the fault", met.last_failure.unwrap_or_default(), 1_000);
+        good &= within("  listed down", met.listed_down, 7_000);
+        good &= within("  back in service after its return", met.back_in_service, 3_000);
+        print!("{}", met.report);
+    }
+    ensure!(good, "a bound is missed");
     Ok(())
 }
 

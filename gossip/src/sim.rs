@@ -81,6 +81,8 @@ pub(crate) struct World {
     cut: BTreeSet<(usize, usize)>,
     /// Share of datagrams that get lost.
     pub(crate) loss: f64,
+    /// QUIC is blocked.
+    pub(crate) no_connections: bool,
     pub(crate) member_limit: usize,
     pub(crate) timings: Timings,
     indices: BTreeMap<IpAddr, usize>,
@@ -104,6 +106,7 @@ impl World {
             rng: StdRng::seed_from_u64(seed),
             cut: BTreeSet::new(),
             loss: 0.0,
+            no_connections: false,
             member_limit: 500,
             timings: Timings::default(),
             indices: BTreeMap::new(),
@@ -249,6 +252,9 @@ impl World {
 
     /// Exchanges states, if the path is open.
     pub(crate) fn dial(&mut self, from: usize, to: usize) {
+        if self.no_connections {
+            return;
+        }
         let receiver = Some(self.nodes[to].id);
         let state = self.nodes[from].engine.join_state(receiver);
         self.later(Happening::Join { from, to, state });

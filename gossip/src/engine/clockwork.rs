@@ -23,15 +23,26 @@ impl Engine {
         self.renew_if_due(now);
         self.approach_contacts(now);
         self.tell_notices(now);
-        for node in self.redials.take_due(&self.timings, &mut self.rng, now) {
-            if self.me.leaving {
-                break;
-            }
+        self.try_down_members(now);
+        self.sweep(now);
+    }
+
+    /// Tries to reach members that are believed down.
+    fn try_down_members(&mut self, now: Instant) {
+        let up = 1 + self.admission.iter().filter(|(_, peer)| peer.state.is_up()).count();
+        let due = self.redials.take_due(up, &self.timings, &mut self.rng, now);
+        let knock = self.redials.take_knock(up, &self.timings, &mut self.rng, now);
+        if self.me.leaving {
+            return;
+        }
+        for node in due {
             if let Some(peer) = self.admission.get(node) {
                 self.out.push(Output::Dial { node: Some(node), at: peer.identity.address.quic() });
             }
         }
-        self.sweep(now);
+        if let Some(peer) = knock.and_then(|node| self.admission.get(node)) {
+            self.announce_to(peer.identity, now);
+        }
     }
 
     /// Speaks to those that others named.

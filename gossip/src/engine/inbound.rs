@@ -172,7 +172,14 @@ impl Engine {
 
     fn on_hearsay(&mut self, sender: NodeId, at: SocketAddr, sifted: Sifted, now: Instant) {
         if sifted.we_are_down {
+            let before = self.me.identity;
             self.want_renewal(now);
+            if self.me.identity != before
+                && let Some(peer) = self.admission.get(sender)
+            {
+                // It hears of it at once, and from ourselves.
+                self.announce_to(peer.identity, now);
+            }
         }
         let mut ids = sifted.strangers;
         ids.retain(|id| self.contacts.get(*id).is_none());

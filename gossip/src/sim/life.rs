@@ -140,6 +140,31 @@ fn a_host_that_was_cut_off_is_back_within_three_seconds_of_its_return() {
 }
 
 #[test]
+fn a_host_that_was_cut_off_for_long_is_back_as_fast() {
+    for seed in SEEDS {
+        let mut world = World::mesh(seed, 5);
+        world.cut(&[4], &[0, 1, 2, 3]);
+        world.run_for(secs(300 + seed));
+        world.heal();
+        let took = world.run_until(secs(15), World::all_alive);
+        assert!(took.is_some_and(|took| took < secs(3)), "seed {seed}: {took:?}{}", world.table());
+    }
+}
+
+#[test]
+fn a_cut_heals_by_datagrams_alone() {
+    for seed in SEEDS {
+        let mut world = World::mesh(seed, 5);
+        world.no_connections = true;
+        world.cut(&[4], &[0, 1, 2, 3]);
+        world.run_for(secs(20 + seed));
+        world.heal();
+        let took = world.run_until(secs(15), World::all_alive);
+        assert!(took.is_some_and(|took| took < secs(5)), "seed {seed}: {took:?}{}", world.table());
+    }
+}
+
+#[test]
 fn two_halves_heal_without_help() {
     for seed in SEEDS {
         let mut world = World::mesh(seed, 5);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::World;
 use crate::State;
 
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
 fn spread(name: &str, mut times: Vec<Duration>) {
     times.sort();
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
@@ -25,7 +26,7 @@ fn scale_detection_and_return_at_five_nodes() {
         all.push(one.unwrap() + rest.unwrap());
         world.run_for(Duration::from_secs(10 + seed % 100));
         world.heal();
-        back.push(world.run_until(Duration::from_secs(60), World::all_alive).unwrap());
+        back.push(world.run_until(Duration::from_mins(1), World::all_alive).unwrap());
     }
     spread("crash seen by the first of 4", first);
     spread("crash seen by all 4", all);

@@ -28,7 +28,7 @@ fn rows(report: &StatusReport, wide: bool) -> Vec<(&'static str, String)> {
         ("generation", report.generation.to_string()),
         ("uptime", span(report.uptime)),
         ("certificate", format!("until {}", ahead(report.certificate_expires))),
-        ("members", counts(&report.members)),
+        ("members", counts(&report.members.iter().filter(|(_, count)| **count > 0).collect())),
         ("services", format!("{} known, {} endpoints", report.services.known, report.services.endpoints)),
         ("offered", list(&report.services.offered)),
         ("shards", report.shards.to_string()),

@@ -130,6 +130,10 @@ fn variable(name: &str, value: &str) -> Result<Option<(&'static str, &'static st
     };
     let lower = rest.to_ascii_lowercase();
     let (section, key) = lower.split_once('_').unwrap_or((&lower, ""));
+    if schema::nearest(section, schema::SECTIONS.iter().map(|section| section.name)).is_none() {
+        // `STARLING_BIN` of a test, `STARLING_…` of a neighbour: nobody meant a section by it.
+        return Ok(None);
+    }
     match known(section, key) {
         Ok(found) => Ok(Some(found)),
         Err(_) if is_service_link(name, value) => Ok(None),

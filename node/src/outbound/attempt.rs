@@ -112,7 +112,7 @@ impl Call {
         let deadline = tokio::time::sleep_until(self.deadline.at().into());
         let mut deadline = pin!(deadline);
         // The time for one try begins when the request has been sent whole.
-        let mut try_until = pumping.is_none().then(|| self.deadline.try_until(Instant::now())).flatten();
+        let mut try_until = pumping.is_none().then(|| self.try_until()).flatten();
         let mut watch_silence = true;
         loop {
             let patience = async {
@@ -135,7 +135,7 @@ impl Call {
                         return Err(Failure::new(ErrorCode::Cancelled, error.to_string()).into());
                     }
                     // If the stream failed, reading its answer tells why.
-                    try_until = self.deadline.try_until(Instant::now());
+                    try_until = self.try_until();
                 }
                 () = &mut silent, if watch_silence => {
                     if let Some(after) = self.go_elsewhere(key, ErrorCode::ConnectionSilent) {
@@ -156,6 +156,10 @@ impl Call {
                 }
             }
         }
+    }
+
+    fn try_until(&self) -> Option<Instant> {
+        self.deadline.try_until_within(self.shard.plane.defaults.try_timeout, Instant::now())
     }
 
     /// Asks whether a try that has not ended is better given up for another.

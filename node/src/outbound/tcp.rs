@@ -160,7 +160,9 @@ async fn ask(
         let answer = recv.recv_head::<v1::ResponseHead>(frame::MAX_HEAD).await?;
         if answer.error.is_empty() { Ok((send, recv)) } else { Err(Failure::told(&answer.error, answer.detail)) }
     };
-    let until = deadline.try_until(Instant::now()).unwrap_or(deadline.at());
+    let until = deadline
+        .try_until_within(shard.plane.defaults.try_timeout, Instant::now())
+        .unwrap_or(deadline.at());
     tokio::select! {
         biased;
         opened = exchange => opened.map(|(send, recv)| (send, recv, outstanding)),

@@ -10,6 +10,9 @@ use http_body::{Body, Frame};
 /// How much of a request body is kept for another try, in bytes (resilience.md).
 pub const KEPT_LIMIT: usize = 64 * 1024;
 
+/// In how many pieces at most: each costs some memory of its own, however small it is.
+const KEPT_PIECES: usize = 64;
+
 /// One piece of the body.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Piece {
@@ -137,7 +140,7 @@ impl<B: Body> State<B> {
         if !self.whole {
             return;
         }
-        if self.kept_bytes > KEPT_LIMIT {
+        if self.kept_bytes > KEPT_LIMIT || self.kept.len() >= KEPT_PIECES {
             self.whole = false;
             self.kept = Vec::new();
             cursor.next = 0;

@@ -26,7 +26,7 @@ async fn a_peer_that_vanishes_without_a_word_is_noticed_and_heals_when_it_is_bac
     let noticed = began.elapsed();
     assert!(connection.is_silent());
     // 200 ms of patience, one tick, and much room for a busy machine: the exact times are tested with the machine.
-    assert!((Duration::from_millis(200)..Duration::from_millis(1000)).contains(&noticed), "{noticed:?}");
+    assert!((Duration::from_millis(200)..Duration::from_secs(1)).contains(&noticed), "{noticed:?}");
     drop(request);
     relay.heal();
     until("it heals", || !connection.is_silent()).await;

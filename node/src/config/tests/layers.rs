@@ -135,6 +135,8 @@ fn a_later_source_wins_and_services_add_up() {
             ("STARLING_MESH_SEEDS", "10.0.0.2:7947, dns:seeds:7947"),
             ("STARLING_TELEMETRY_SAMPLING", "0.5"),
             ("STARLING_ADMIN", "/elsewhere.sock"),
+            ("STARLING_BIN", "target/debug/starling"),
+            ("STARLING_TEST_ROLE", "caller"),
             ("PATH", "/bin"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
