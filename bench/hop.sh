@@ -4,15 +4,19 @@
 # Everything is on, as a user would run it: access log to a file, metrics, trace context, spans sampled at 1% and sent
 # to a collector. Needs root (network namespaces) and the measuring tools of $STARLING_PEERS, set up by its setup.sh.
 #   STARLING_PEERS=../shared/peers    the directory with run.py
+#   STARLING_BIN=...                  a release build of starling; without it one is made
 #   VS=haproxy-h2                     the peers to compare with; empty: none
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 peers=$(realpath "${STARLING_PEERS:-../shared/peers}")
 [ -x "$peers/run.py" ] || { echo "hop.sh: no run.py in $peers: set STARLING_PEERS" >&2; exit 2; }
 
-cargo build --release -p starling
-target=$(cargo metadata --format-version 1 --no-deps | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
-starling=$target/release/starling
+starling=${STARLING_BIN:-}
+if [ -z "$starling" ]; then
+  cargo build --release -p starling
+  target=$(cargo metadata --format-version 1 --no-deps | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+  starling=$target/release/starling
+fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 # Only now that the programs are there, so that a missing one is named by its own set-up.

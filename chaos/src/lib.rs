@@ -5,6 +5,7 @@
 //! - [`OpenLoop`], [`Report`]: requests at a rate that does not wait for answers
 //! - [`MeshOfHosts`], [`NodeConfig`]: a mesh of `starling` agents, a host each
 //! - [`reach`]: what a mesh must reach on five hosts, with figures
+//! - [`footprint`]: what a node costs its host
 //! - [`wait_until`]: a condition with a deadline; [`binary`]: the programs under test
 //!
 //! A host is a holder process in namespaces of its own. All that runs on the host is found by its network namespace,
@@ -12,6 +13,7 @@
 //! on the machine outside, so runs never collide and nothing stays behind.
 
 pub mod binary;
+pub mod footprint;
 mod host;
 mod load;
 mod mesh;

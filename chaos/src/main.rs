@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
+use starling_chaos::footprint;
 use starling_chaos::reach::{self, Fault};
 use starling_chaos::{Connections, Net, OpenLoop, Program};
 
@@ -149,8 +150,21 @@ fn reach_all() -> anyhow::Result<()> {
         good &= within("  back in service after its return", met.back_in_service, 3_000);
         print!("{}", met.report);
     }
+    good &= footprint_all();
     ensure!(good, "a bound is missed");
     Ok(())
+}
+
+fn footprint_all() -> bool {
+    const MIB: u64 = 1 << 20;
+    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / MIB as f64);
+    let idle = footprint::idle();
+    let mut good = line("an idle node, resident", &mib(idle.resident), "at most 20 MiB", idle.resident <= 20 * MIB);
+    good &= line("an idle node, of a core", &format!("{:.2} %", idle.core * 100.0), "under 1 %", idle.core < 0.01);
+    let bulk = footprint::bulk(1 << 30);
+    good &= line("1 GiB each way at once, growth", &mib(bulk.growth), "at most 20 MiB", bulk.growth <= 20 * MIB);
+    let written = bulk.written_to_slow_reader;
+    good & line("written to a reader that took 1 MiB", &mib(written), "at most 32 MiB", written <= 32 * MIB)
 }
 
 fn run(load: Load) -> anyhow::Result<()> {

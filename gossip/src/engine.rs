@@ -149,6 +149,8 @@ pub struct Counters {
     pub refused: BTreeMap<&'static str, u64>,
     /// Values of the catalog.
     pub records_rejected: u64,
+    /// Values of owners who are not admitted here: most often ones that were down before this node came.
+    pub records_unknown: u64,
     /// Packets that were not sent: to nobody known, or too large.
     pub unsent: u64,
     /// Notices that gave way to others before they were told often enough.
@@ -336,5 +338,16 @@ impl Engine {
 
     fn emit(&mut self, event: Event) {
         self.out.push(Output::Event(event));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_can_move_to_the_thread_that_drives_it() {
+        fn sendable<T: Send>() {}
+        sendable::<Engine>();
     }
 }

@@ -50,12 +50,7 @@ fn statement(packet: &[u8]) -> Vec<u8> {
 }
 
 /// Signs and seals a packet. `None` if it does not fit into a datagram.
-pub(crate) fn seal(
-    packet: &v1::Packet,
-    key: &SigningKey,
-    keyring: &Keyring,
-    nonce: [u8; NONCE_LEN],
-) -> Option<Bytes> {
+pub(crate) fn seal(packet: &v1::Packet, key: &SigningKey, keyring: &Keyring, nonce: [u8; NONCE_LEN]) -> Option<Bytes> {
     let encoded = packet.encode_to_vec();
     if encoded.len() > MAX_PACKET {
         return None;

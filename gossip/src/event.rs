@@ -93,6 +93,11 @@ pub enum Event {
         /// The new number.
         rejoin: u16,
     },
+    /// Another node runs with this node's key, in a higher generation: a copied data directory.
+    KeyInUse {
+        /// Of the other.
+        generation: Generation,
+    },
     /// The mesh remembers a higher generation than this node had, so it was raised: the clock was set back, and the
     /// disk's memory is gone.
     GenerationRaised {

@@ -16,6 +16,8 @@ pub(crate) struct Sifted {
     pub(crate) renewed: Vec<MemberIdentity>,
     /// The sender holds this node's current identity for dead.
     pub(crate) we_are_down: bool,
+    /// Someone suspects this node's current identity.
+    pub(crate) we_are_suspect: bool,
     /// Was anything taken out?
     pub(crate) changed: bool,
 }
@@ -23,7 +25,8 @@ pub(crate) struct Sifted {
 /// Leaves in a packet only what its sender may say: of admitted nodes in the identity they proved themselves, whether
 /// they are alive. Nobody is introduced, moved, restarted or renewed by a third party.
 ///
-/// That this node is down is taken out as well: whether it renews its identity is not foca's decision.
+/// What is said of this node is taken out as well: how often it refutes and when it renews is not foca's decision, since
+/// each takes a number, and foca would follow whoever names a high one.
 pub(crate) fn sift(packet: &mut SwimPacket, this: &SwimIdentity, admission: &Admission) -> Sifted {
     let mut sifted = Sifted::default();
     let sender = packet.header.src.node();
@@ -48,9 +51,9 @@ fn keep(
 ) -> bool {
     let about = update.id();
     if about.node() == this.node() {
-        let down = update.state() == State::Down;
-        sifted.we_are_down |= about == this && down;
-        return about == this && !down;
+        sifted.we_are_down |= about == this && update.state() == State::Down;
+        sifted.we_are_suspect |= about == this && update.state() == State::Suspect;
+        return false;
     }
     if about.node() == sender {
         // Of itself a node speaks in the header. This is an identity that it gave up.
@@ -100,8 +103,7 @@ mod tests {
         for n in [2, 3] {
             let identity = identity(n, 5, 1).0;
             let spiffe: SpiffeId = format!("spiffe://demo/node/n{n}").parse().unwrap();
-            let verified =
-                VerifiedCredential { spiffe, gossip_key: [n; 32], node_id: identity.node_id, issued_at: 0 };
+            let verified = VerifiedCredential { spiffe, gossip_key: [n; 32], node_id: identity.node_id, issued_at: 0 };
             admission.admit(Proof { credential: vec![].into(), verified }, identity, 0, Instant::now());
         }
         admission
@@ -151,14 +153,14 @@ mod tests {
     }
 
     #[test]
-    fn that_we_are_suspect_reaches_foca_and_that_we_are_down_does_not() {
-        let (packet, sifted) = said(Message::Gossip, vec![Member::new(identity(1, 5, 1), 0, State::Suspect)]);
-        assert_eq!((packet.updates.len(), sifted.we_are_down), (1, false));
+    fn what_is_said_of_ourselves_never_reaches_foca() {
+        let (packet, sifted) = said(Message::Gossip, vec![Member::new(identity(1, 5, 1), 9, State::Suspect)]);
+        assert_eq!((packet.updates.len(), sifted.we_are_down, sifted.we_are_suspect), (0, false, true));
         let (packet, sifted) = said(Message::Gossip, vec![Member::down(identity(1, 5, 1))]);
         assert_eq!((packet.updates.len(), sifted.we_are_down), (0, true));
         for other in [identity(1, 5, 0), identity(1, 6, 0)] {
             let (packet, sifted) = said(Message::Gossip, vec![Member::down(other), Member::alive(other)]);
-            assert_eq!((packet.updates.len(), sifted.we_are_down), (0, false));
+            assert_eq!((packet.updates.len(), sifted.we_are_down, sifted.we_are_suspect), (0, false, false));
         }
     }
 

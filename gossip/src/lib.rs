@@ -27,7 +27,6 @@ mod swim;
 mod timers;
 mod view;
 
-
 #[cfg(test)]
 mod sim;
 

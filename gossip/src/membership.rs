@@ -27,7 +27,6 @@ struct Wishes {
     packets: Vec<SwimSend>,
     timers: Vec<(Duration, Timer<SwimIdentity>)>,
     failed_probes: Vec<SwimIdentity>,
-    defunct: bool,
     incarnation: u16,
 }
 
@@ -60,7 +59,6 @@ impl Runtime<SwimIdentity> for Wishes {
                 }
             }
             Notification::ProbeFailed(_, member) => self.failed_probes.push(*member),
-            Notification::Defunct => self.defunct = true,
             _ => {}
         }
     }
@@ -137,7 +135,6 @@ impl Membership {
         self.wishes.timers.clear();
         self.wishes.packets.clear();
         self.wishes.incarnation = 0;
-        self.wishes.defunct = false;
         let result = self.swim.apply_many(known.into_iter(), false, &mut self.wishes);
         self.settle(&result, now);
         let result = self.swim.gossip(&mut self.wishes);
@@ -166,11 +163,6 @@ impl Membership {
     /// Members that answered neither this node's probe nor those who tried for it.
     pub(crate) fn take_failed_probes(&mut self) -> Vec<SwimIdentity> {
         std::mem::take(&mut self.wishes.failed_probes)
-    }
-
-    /// Did foca run out of ways to refute? Then it needs a new identity.
-    pub(crate) fn take_defunct(&mut self) -> bool {
-        std::mem::take(&mut self.wishes.defunct)
     }
 
     fn settle(&mut self, result: &Result<(), foca::Error>, now: Instant) {

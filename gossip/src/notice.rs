@@ -163,10 +163,7 @@ mod tests {
         let sign = |of, generation| {
             sign(v1::NoticeKind::Departure, Generation(generation), 1, &departure(of), &key(1)).unwrap()
         };
-        assert_eq!(
-            read(&sign(1, 9)),
-            Ok(Said::Departure { identity: identity(1), reason: "update".into() })
-        );
+        assert_eq!(read(&sign(1, 9)), Ok(Said::Departure { identity: identity(1), reason: "update".into() }));
         assert_eq!(read(&sign(2, 9)), Err(Rejection::BadNotice));
         assert_eq!(read(&sign(1, 8)), Err(Rejection::BadNotice));
     }

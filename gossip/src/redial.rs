@@ -67,7 +67,13 @@ impl Redials {
     }
 
     /// The member to send an announce to now.
-    pub(crate) fn take_knock(&mut self, up: usize, timings: &Timings, rng: &mut StdRng, now: Instant) -> Option<NodeId> {
+    pub(crate) fn take_knock(
+        &mut self,
+        up: usize,
+        timings: &Timings,
+        rng: &mut StdRng,
+        now: Instant,
+    ) -> Option<NodeId> {
         self.knock.filter(|at| *at <= now)?;
         let period = KNOCK.saturating_mul(u32::try_from(up).unwrap_or(u32::MAX));
         let period = period.clamp(timings.redial_first, timings.redial_later);

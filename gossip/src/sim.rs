@@ -4,9 +4,10 @@
 mod adversary;
 mod attacks;
 mod catalog;
+mod credentials;
 mod fuzz;
-mod limits;
 mod life;
+mod limits;
 mod scale;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,37 +18,15 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use starling_proto::mesh::v1;
-use starling_proto::{Generation, MemberIdentity, NodeAddress, NodeId, SpiffeId};
+use starling_proto::{Generation, MemberIdentity, NodeAddress, NodeId};
 
-use crate::{
-    Config, CredentialVerifier, Engine, Event, Input, Keyring, Output, Refusal, Remembered, SigningKey, State,
-    Timings, VerifiedCredential,
-};
+use crate::{Config, Engine, Event, Input, Keyring, Output, Refusal, Remembered, SigningKey, State, Timings};
+
+pub(crate) use credentials::{Verifier, credential, spiffe};
 
 pub(crate) const GROUP_KEY: [u8; 32] = [42; 32];
 const GOSSIP: u16 = 7_946;
 const QUIC: u16 = 7_947;
-
-/// Credentials of the simulator: the word "good", the key, the name.
-pub(crate) fn credential(key: &SigningKey, name: &str) -> Bytes {
-    [b"good", &key.public_key()[..], spiffe(name).to_string().as_bytes()].concat().into()
-}
-
-pub(crate) fn spiffe(name: &str) -> SpiffeId {
-    format!("spiffe://demo.example/node/{name}").parse().unwrap()
-}
-
-struct Verifier;
-
-impl CredentialVerifier for Verifier {
-    fn verify(&self, credential: &[u8]) -> Result<VerifiedCredential, String> {
-        let rest = credential.strip_prefix(b"good").ok_or("not issued by this mesh")?;
-        let (key, name) = rest.split_at_checked(32).ok_or("too short")?;
-        let spiffe = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok()).ok_or("no name")?;
-        let gossip_key = key.try_into().map_err(|_| "too short")?;
-        Ok(VerifiedCredential { spiffe, gossip_key, node_id: NodeId::of_key(key), issued_at: 1 })
-    }
-}
 
 pub(crate) struct SimNode {
     pub(crate) engine: Engine,
@@ -63,13 +42,32 @@ pub(crate) struct SimNode {
 }
 
 enum Happening {
-    Datagram { from: SocketAddr, to: SocketAddr, bytes: Bytes },
+    Datagram {
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: Bytes,
+    },
     /// The dialer's state arrives at the responder.
-    Join { from: usize, to: usize, state: v1::JoinState },
+    Join {
+        from: usize,
+        to: usize,
+        state: v1::JoinState,
+    },
     /// The responder's state arrives at the dialer.
-    Answer { from: usize, to: usize, state: v1::JoinState },
-    Resolve { from: usize, to: usize, ids: Vec<NodeId> },
-    Resolved { to: usize, members: Vec<v1::MemberState> },
+    Answer {
+        from: usize,
+        to: usize,
+        state: v1::JoinState,
+    },
+    Resolve {
+        from: usize,
+        to: usize,
+        ids: Vec<NodeId>,
+    },
+    Resolved {
+        to: usize,
+        members: Vec<v1::MemberState>,
+    },
 }
 
 pub(crate) struct World {

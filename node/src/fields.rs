@@ -6,16 +6,17 @@ use starling_proto::ServiceName;
 use starling_proto::mesh::v1;
 
 /// Marks an answer that the mesh itself made; its value is a [`starling_proto::ErrorCode`].
-pub const STARLING_ERROR: HeaderName = HeaderName::from_static("starling-error");
+pub(crate) const STARLING_ERROR: HeaderName = HeaderName::from_static("starling-error");
 /// Tells the serving application who called; verified, and removed when it comes from outside.
-pub const STARLING_SOURCE: HeaderName = HeaderName::from_static("starling-source");
+pub(crate) const STARLING_SOURCE: HeaderName = HeaderName::from_static("starling-source");
 /// The caller's deadline for the whole request, such as `1500ms` or `2s`.
-pub const STARLING_TIMEOUT: HeaderName = HeaderName::from_static("starling-timeout");
+pub(crate) const STARLING_TIMEOUT: HeaderName = HeaderName::from_static("starling-timeout");
 /// How often the caller allows a request to be sent again.
-pub const STARLING_RETRIES: HeaderName = HeaderName::from_static("starling-retries");
+pub(crate) const STARLING_RETRIES: HeaderName = HeaderName::from_static("starling-retries");
 /// W3C Trace Context.
-pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -25,8 +26,10 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const HOP_BY_HOP: [HeaderName; 6] =
     [header::CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, header::TE, header::TRANSFER_ENCODING, header::UPGRADE];
 
-/// Removes every field that must not be passed on to the next hop.
-pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+/// Removes every field that must not be passed on to the next hop. What remains of `TE` is that trailers are welcome:
+/// the mesh passes them on.
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let takes_trailers = headers.get_all(header::TE).iter().any(names_trailers);
     if headers.contains_key(header::CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(header::CONNECTION)
@@ -42,16 +45,23 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }
+    if takes_trailers {
+        headers.insert(header::TE, TRAILERS);
+    }
+}
+
+fn names_trailers(te: &HeaderValue) -> bool {
+    te.to_str().is_ok_and(|te| te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")))
 }
 
 /// Removes what only the mesh may say, from a request that an application sent.
-pub fn remove_claims(headers: &mut HeaderMap) {
+pub(crate) fn remove_claims(headers: &mut HeaderMap) {
     headers.remove(STARLING_SOURCE);
 }
 
 /// The fields as they travel on the hop, but for those in `except`.
 #[must_use]
-pub fn to_wire(headers: &HeaderMap, except: &[HeaderName]) -> Vec<v1::Header> {
+pub(crate) fn to_wire(headers: &HeaderMap, except: &[HeaderName]) -> Vec<v1::Header> {
     let mut fields = Vec::with_capacity(headers.len());
     for (name, value) in headers {
         if except.contains(name) {
@@ -68,11 +78,11 @@ pub fn to_wire(headers: &HeaderMap, except: &[HeaderName]) -> Vec<v1::Header> {
 /// A field of the hop that HTTP does not allow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("header {index} of the hop: {what}")]
-pub struct BadField {
+pub(crate) struct BadField {
     /// Its place, from 0.
-    pub index: usize,
+    pub(crate) index: usize,
     /// What is wrong with it.
-    pub what: &'static str,
+    pub(crate) what: &'static str,
 }
 
 /// Fields from the hop. Values share the memory they arrived in. A peer's word on framing is not passed on: the HTTP
@@ -80,12 +90,13 @@ pub struct BadField {
 ///
 /// # Errors
 /// If a name or value is not allowed in HTTP.
-pub fn from_wire(fields: Vec<v1::Header>) -> Result<HeaderMap, BadField> {
+pub(crate) fn from_wire(fields: Vec<v1::Header>) -> Result<HeaderMap, BadField> {
     let mut headers = HeaderMap::with_capacity(fields.len() + 4);
     for (index, field) in fields.into_iter().enumerate() {
         let name =
             HeaderName::from_bytes(&field.name).map_err(|_| BadField { index, what: "its name is not a token" })?;
-        if name == header::CONTENT_LENGTH || HOP_BY_HOP.contains(&name) {
+        let takes_trailers = name == header::TE && field.value == TRAILERS.as_bytes();
+        if name == header::CONTENT_LENGTH || (HOP_BY_HOP.contains(&name) && !takes_trailers) {
             continue;
         }
         let value = HeaderValue::from_maybe_shared(field.value)
@@ -96,7 +107,7 @@ pub fn from_wire(fields: Vec<v1::Header>) -> Result<HeaderMap, BadField> {
 }
 
 /// What the serving application is told besides the caller's own fields.
-pub fn tell_application(headers: &mut HeaderMap, source: Option<&ServiceName>, authority: &Bytes) {
+pub(crate) fn tell_application(headers: &mut HeaderMap, source: Option<&ServiceName>, authority: &Bytes) {
     headers.remove(STARLING_SOURCE);
     if let Some(source) = source
         && let Ok(value) = HeaderValue::from_str(source.path())
@@ -114,7 +125,7 @@ pub fn tell_application(headers: &mut HeaderMap, source: Option<&ServiceName>, a
 
 /// The declared length of a body, where there is exactly one and it is a number.
 #[must_use]
-pub fn content_length(headers: &HeaderMap) -> Option<u64> {
+pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
     let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
     let length = values.next()?.to_str().ok()?.parse().ok()?;
     values.next().is_none().then_some(length)
@@ -139,12 +150,20 @@ mod tests {
             ("x-private", "1"),
             ("keep-alive", "timeout=5"),
             ("transfer-encoding", "chunked"),
-            ("te", "trailers"),
+            ("te", "gzip"),
             ("upgrade", "h2c"),
             ("x-public", "2"),
         ]);
         remove_hop_by_hop(&mut headers);
         assert_eq!(headers, map(&[("x-public", "2")]));
+    }
+
+    #[test]
+    fn that_trailers_are_welcome_is_passed_on() {
+        let mut headers = map(&[("connection", "TE"), ("te", "gzip, Trailers")]);
+        remove_hop_by_hop(&mut headers);
+        assert_eq!(headers, map(&[("te", "trailers")]));
+        assert_eq!(from_wire(to_wire(&headers, &[])).unwrap(), headers);
     }
 
     #[test]

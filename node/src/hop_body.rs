@@ -11,28 +11,42 @@ use starling_transport::{Frame, RecvHalf, StreamError};
 use crate::fields;
 
 /// Told what a body did. Each call comes at most once, but for `on_data`.
-pub trait Observer {
+pub(crate) trait Observer {
     /// A piece of so many bytes went by.
     fn on_data(&mut self, bytes: usize);
     /// The body ended whole; the peer may have said its load.
     fn on_end(&mut self, load: Option<starling_proto::mesh::v1::Load>);
     /// The body broke off.
-    fn on_failure(&mut self, error: &StreamError);
+    fn on_failure(&mut self, error: &HopBodyError);
 }
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
-pub enum HopBodyError {
+pub(crate) enum HopBodyError {
     /// The stream failed.
     #[error(transparent)]
     Stream(#[from] StreamError),
     /// A trailer is no HTTP field.
     #[error(transparent)]
     Field(#[from] fields::BadField),
+    /// The caller's deadline, which covers the whole answer, has passed.
+    #[error("the answer was not whole before the deadline")]
+    Deadline,
+}
+
+impl HopBodyError {
+    /// The word for the log.
+    pub(crate) const fn code(&self) -> ErrorCode {
+        match self {
+            Self::Stream(error) => error.code(),
+            Self::Field(_) => ErrorCode::HopProtocol,
+            Self::Deadline => ErrorCode::Deadline,
+        }
+    }
 }
 
 /// A body whose pieces are the frames of a hop stream. Dropped before its end, it tells the peer to stop.
-pub struct HopBody<O: Observer> {
+pub(crate) struct HopBody<O: Observer> {
     recv: Option<RecvHalf>,
     left: Option<u64>,
     observer: O,
@@ -40,14 +54,23 @@ pub struct HopBody<O: Observer> {
 
 impl<O: Observer> HopBody<O> {
     /// A body that follows the head just read from `recv`; `length` if the head declared one.
-    pub fn new(recv: RecvHalf, length: Option<u64>, observer: O) -> Self {
+    pub(crate) fn new(recv: RecvHalf, length: Option<u64>, observer: O) -> Self {
         Self { recv: Some(recv), left: length, observer }
     }
 
     /// No body at all.
-    pub fn empty(mut observer: O) -> Self {
+    pub(crate) fn empty(mut observer: O) -> Self {
         observer.on_end(None);
         Self { recv: None, left: Some(0), observer }
+    }
+
+    /// Gives up on what has not come yet.
+    pub(crate) fn cut(&mut self, error: HopBodyError) -> HopBodyError {
+        if let Some(mut recv) = self.recv.take() {
+            recv.stop(error.code());
+            self.observer.on_failure(&error);
+        }
+        error
     }
 
     fn end(&mut self, load: Option<starling_proto::mesh::v1::Load>) {
@@ -97,8 +120,9 @@ impl<O: Observer + Unpin> Body for HopBody<O> {
             }
             Poll::Ready(Err(error)) => {
                 this.recv = None;
+                let error = error.into();
                 this.observer.on_failure(&error);
-                Poll::Ready(Some(Err(error.into())))
+                Poll::Ready(Some(Err(error)))
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::shard::Shard;
 use offers::Offer;
 
 pub(crate) use http::LocalBody;
-pub use offers::Offers;
+pub(crate) use offers::Offers;
 
 /// A peer that opens a stream sends its header at once; one that does not holds a place for nothing.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -72,7 +72,10 @@ async fn serve_stream(shard: Arc<Shard>, peer: Arc<PeerIdentity>, mut send: Send
 }
 
 fn reject_unread(shard: &Shard, mut send: SendHalf, mut recv: RecvHalf, code: ErrorCode) {
-    shard.plane.telemetry.on_refused(code);
+    // A caller that changed its mind, or whose connection was lost, did nothing wrong.
+    if code == ErrorCode::HopProtocol {
+        shard.plane.telemetry.on_refused(code);
+    }
     send.reset(code);
     recv.stop(code);
 }

@@ -130,6 +130,11 @@ impl Record {
         self.inner().bytes_out += bytes as u64;
     }
 
+    /// Bytes of the answer's body that went to the caller so far.
+    pub(crate) fn bytes_out(&self) -> u64 {
+        self.inner.as_ref().map_or(0, |inner| inner.bytes_out)
+    }
+
     /// Its bytes are counted there.
     pub(crate) fn follow(&mut self, counts: &Arc<Counts>) {
         self.counts = Some(Arc::clone(counts));

@@ -1,32 +1,36 @@
 //! Opaque bytes between a local TCP connection and a hop stream, both ways at once, each direction closed on its own.
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use socket2::SockRef;
 use starling_proto::ErrorCode;
 use starling_transport::{RecvHalf, SendHalf, StreamError};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 /// The most that one read takes from a local connection, in bytes.
 const READ_SIZE: usize = 64 * 1024;
+/// With less room than this a new block is begun.
+const READ_MIN: usize = 4 * 1024;
 
 /// Bytes that went by, readable while the relay runs.
 #[derive(Debug, Default)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// From the local connection into the mesh.
-    pub sent: AtomicU64,
+    pub(crate) sent: AtomicU64,
     /// From the mesh to the local connection.
-    pub received: AtomicU64,
+    pub(crate) received: AtomicU64,
 }
 
 /// Why a relay ended early.
 #[derive(Debug, thiserror::Error)]
-pub enum RelayError {
+pub(crate) enum RelayError {
     /// The local connection failed.
     #[error("local connection: {0}")]
     Local(#[source] io::Error),
@@ -38,7 +42,7 @@ pub enum RelayError {
 impl RelayError {
     /// The word for the log.
     #[must_use]
-    pub fn code(&self) -> ErrorCode {
+    pub(crate) fn code(&self) -> ErrorCode {
         match self {
             Self::Local(_) => ErrorCode::Cancelled,
             Self::Hop(error) => error.code(),
@@ -46,93 +50,94 @@ impl RelayError {
     }
 }
 
-/// Carries bytes until both directions have ended. An end of one direction is passed on as such (half-close); a failure
+/// Carries bytes until both directions have ended; `early` was read of `local` before. An end of one direction is passed on as such (half-close); a failure
 /// of either ends both: the stream is reset, the local connection gets an RST.
 ///
 /// # Errors
 /// What failed first.
-pub async fn relay(local: TcpStream, send: SendHalf, recv: RecvHalf, counts: &Arc<Counts>) -> Result<(), RelayError> {
-    let (reader, writer) = local.into_split();
-    let up = upwards(reader, send, counts);
-    let down = downwards(recv, writer, counts);
-    tokio::pin!(up, down);
-    let (mut up_done, mut down_done) = (None, None);
-    let failure = loop {
+pub(crate) async fn relay(
+    local: TcpStream,
+    early: Bytes,
+    mut send: SendHalf,
+    mut recv: RecvHalf,
+    counts: &Arc<Counts>,
+) -> Result<(), RelayError> {
+    let (reader, mut writer) = local.into_split();
+    let ended = {
+        let up = upwards(&reader, early, &mut send, counts);
+        let down = downwards(&mut recv, &mut writer, counts);
+        tokio::pin!(up, down);
         tokio::select! {
-            end = &mut up, if up_done.is_none() => match end {
-                Ok(reader) => up_done = Some(reader),
-                Err(error) => break error,
+            end = &mut up => match end {
+                Ok(()) => down.await,
+                error => error,
             },
-            end = &mut down, if down_done.is_none() => match end {
-                Ok(writer) => down_done = Some(writer),
-                Err(error) => break error,
+            end = &mut down => match end {
+                Ok(()) => up.await,
+                error => error,
             },
-        }
-        if up_done.is_some() && down_done.is_some() {
-            return Ok(());
         }
     };
-    Err(failure)
+    match &ended {
+        // What is still on its way must arrive before this counts as done: the node may be about to stop.
+        Ok(()) => drop(send.stopped().await),
+        // Dropped before their ends, the halves of the stream tell the peer that it was cancelled.
+        Err(_) => abort(writer),
+    }
+    ended
 }
 
 async fn upwards(
-    mut reader: OwnedReadHalf,
-    mut send: SendHalf,
+    reader: &OwnedReadHalf,
+    early: Bytes,
+    send: &mut SendHalf,
     counts: &Counts,
-) -> Result<OwnedReadHalf, RelayError> {
-    let mut buffer = BytesMut::new();
+) -> Result<(), RelayError> {
+    counts.sent.fetch_add(early.len() as u64, Ordering::Relaxed);
+    send.write_raw(early).await.map_err(RelayError::Hop)?;
     loop {
-        // Wait without a buffer: an idle connection then costs none.
-        if let Err(error) = reader.readable().await {
-            send.reset(ErrorCode::Cancelled);
-            return Err(RelayError::Local(error));
-        }
-        buffer.reserve(READ_SIZE);
-        match reader.read_buf(&mut buffer).await {
-            Ok(0) => {
-                send.finish().map_err(RelayError::Hop)?;
-                return Ok(reader);
+        reader.readable().await.map_err(RelayError::Local)?;
+        match try_read(reader) {
+            Ok(bytes) if bytes.is_empty() => return send.finish().map_err(RelayError::Hop),
+            Ok(bytes) => {
+                counts.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                send.write_raw(bytes).await.map_err(RelayError::Hop)?;
             }
-            Ok(read) => {
-                counts.sent.fetch_add(read as u64, Ordering::Relaxed);
-                send.write_raw(buffer.split().freeze()).await.map_err(RelayError::Hop)?;
-            }
-            Err(error) => {
-                send.reset(ErrorCode::Cancelled);
-                return Err(RelayError::Local(error));
-            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(RelayError::Local(error)),
         }
     }
 }
 
-async fn downwards(
-    mut recv: RecvHalf,
-    mut writer: OwnedWriteHalf,
-    counts: &Counts,
-) -> Result<OwnedWriteHalf, RelayError> {
-    loop {
-        match recv.read_raw(READ_SIZE).await {
-            Ok(Some(chunk)) => {
-                counts.received.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-                if let Err(error) = writer.write_all(&chunk).await {
-                    recv.stop(ErrorCode::Cancelled);
-                    return Err(RelayError::Local(error));
-                }
-            }
-            Ok(None) => {
-                // The peer may have gone already: its end is then known by the other direction.
-                let _ = writer.shutdown().await;
-                return Ok(writer);
-            }
-            Err(error) => {
-                abort(&writer);
-                return Err(RelayError::Hop(error));
-            }
+thread_local! {
+    /// All connections of a shard read into one block, one behind the other: an idle one costs no buffer.
+    static BLOCK: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+}
+
+/// What is there now; empty at the end.
+fn try_read(reader: &OwnedReadHalf) -> io::Result<Bytes> {
+    BLOCK.with_borrow_mut(|block| {
+        if block.capacity() < READ_MIN {
+            *block = BytesMut::with_capacity(READ_SIZE);
         }
+        reader.try_read_buf(block)?;
+        Ok(block.split().freeze())
+    })
+}
+
+async fn downwards(recv: &mut RecvHalf, writer: &mut OwnedWriteHalf, counts: &Counts) -> Result<(), RelayError> {
+    while let Some(chunk) = recv.read_raw(READ_SIZE).await.map_err(RelayError::Hop)? {
+        counts.received.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        writer.write_all(&chunk).await.map_err(RelayError::Local)?;
     }
+    // The peer may have gone already: its end is then known by the other direction.
+    let _ = writer.shutdown().await;
+    Ok(())
 }
 
 /// Makes the close of a local connection an RST, so that the application does not take a broken stream for a whole one.
-fn abort(writer: &OwnedWriteHalf) {
-    let _ = SockRef::from(writer.as_ref()).set_linger(Some(std::time::Duration::ZERO));
+fn abort(writer: OwnedWriteHalf) {
+    let _ = SockRef::from(writer.as_ref()).set_linger(Some(Duration::ZERO));
+    // Dropped otherwise, it would first say FIN: that all was sent.
+    writer.forget();
 }

@@ -44,7 +44,7 @@ impl Engine {
                 self.publish.load_due.get_or_insert(now + self.timings.load_period);
             }
         }
-        if packet.suspect_flag && !self.me.leaving {
+        if packet.suspect_flag {
             // Buddy (Lifeguard, section 4.3): a suspect learns of it from whoever suspects it.
             self.refute(now);
         }
@@ -110,7 +110,7 @@ impl Engine {
         if let Some(swim) = &swim
             && known.is_none_or(|known| rank(&known) < rank(&proven))
         {
-            self.on_proven(proven, swim.header.src_incarnation, now);
+            self.on_proven(known.as_ref(), proven, swim.header.src_incarnation, now);
         }
         Ok(swim)
     }
@@ -145,8 +145,23 @@ impl Engine {
         Ok(())
     }
 
-    /// A node proved an identity that is new here.
-    pub(super) fn on_proven(&mut self, identity: MemberIdentity, incarnation: u16, now: Instant) {
+    /// A node proved an identity that is new here, or (over a connection) that it is there.
+    pub(super) fn on_proven(
+        &mut self,
+        known: Option<&MemberIdentity>,
+        identity: MemberIdentity,
+        incarnation: u16,
+        now: Instant,
+    ) {
+        if known != Some(&identity) {
+            self.publish.remember(now, &self.timings);
+        }
+        if known.is_some_and(|known| known.generation < identity.generation)
+            && let Some(peer) = self.admission.get(identity.node_id)
+        {
+            let (node, name, generation) = (identity.node_id, peer.name(), identity.generation);
+            self.emit(Event::MemberRestarted { node, name, generation });
+        }
         if self.contacts.get(identity.node_id).is_some_and(|contact| rank(&contact.identity) <= rank(&identity)) {
             self.contacts.remove(identity.node_id);
         }
@@ -171,6 +186,9 @@ impl Engine {
     }
 
     fn on_hearsay(&mut self, sender: NodeId, at: SocketAddr, sifted: Sifted, now: Instant) {
+        if sifted.we_are_suspect {
+            self.refute(now);
+        }
         if sifted.we_are_down {
             let before = self.me.identity;
             self.want_renewal(now);

@@ -14,6 +14,19 @@ use crate::{Event, Refusal, catalog};
 /// Those named in one state are spoken to this far apart: a join of a large mesh is no flood.
 const SPACING: Duration = Duration::from_millis(2);
 
+/// The most members of one state that are refused before the rest of it is left unread.
+const MAX_REFUSED: usize = 16;
+
+/// What came of a node that a third party named.
+enum Named {
+    /// It is known, or will be spoken to.
+    Noted,
+    /// Its credential is to be asked for.
+    Stranger,
+    /// It has no business here.
+    Refused,
+}
+
 /// A peer's state, checked.
 struct Checked {
     proof: Proof,
@@ -65,8 +78,10 @@ impl Engine {
         };
         let before = self.me.identity;
         if let Some(remembered) = self.proven_generation(&state) {
-            self.raise_generation(Generation(remembered.0.saturating_add(1)), now);
-            self.dial(&checked.identity);
+            self.raise_generation(remembered, now);
+            if self.me.identity != before {
+                self.dial(&checked.identity);
+            }
         }
         let known = self.admission.get(checked.identity.node_id).map(|peer| peer.identity);
         if known.is_some_and(|known| known.generation > checked.identity.generation) {
@@ -75,9 +90,7 @@ impl Engine {
         }
         self.admit_by_join(&checked, state.counter_floor, now);
         self.merge_members(&checked.identity, state.members, now);
-        for record in state.records {
-            self.merge_record(&record);
-        }
+        self.merge_records(&state.records);
         if self.me.identity != before {
             // The peer hears of it from ourselves: it would not believe anyone else.
             self.announce_to(checked.identity, now);
@@ -106,8 +119,7 @@ impl Engine {
         }
         let identity = state.identity.as_ref().ok_or_else(|| Refusal::Malformed("no identity".to_owned()))?;
         let identity = MemberIdentity::try_from(identity).map_err(|error| Refusal::Malformed(error.to_string()))?;
-        let incarnation =
-            u16::try_from(state.incarnation).map_err(|_| Refusal::Malformed("incarnation".to_owned()))?;
+        let incarnation = u16::try_from(state.incarnation).map_err(|_| Refusal::Malformed("incarnation".to_owned()))?;
         let proof = self.prove(identity.node_id, &state.credential).map_err(Refusal::Credential)?;
         if identity.node_id == self.me.node() {
             return Err(Refusal::Ourselves);
@@ -146,22 +158,19 @@ impl Engine {
     fn admit_by_join(&mut self, checked: &Checked, floor: u64, now: Instant) {
         let Checked { proof, identity, incarnation } = checked;
         let name = proof.verified.spiffe.node().to_owned();
+        let known = self.admission.get(identity.node_id).map(|peer| peer.identity);
         self.admit(proof.clone(), *identity, floor, now);
         let current = self.admission.get(identity.node_id).map(|peer| peer.identity);
         if current == Some(*identity) {
-            self.on_proven(*identity, *incarnation, now);
+            self.on_proven(known.as_ref(), *identity, *incarnation, now);
         }
         self.emit(Event::Joined { node: identity.node_id, name });
     }
 
     /// Admits a node with an identity that it proved.
     pub(super) fn admit(&mut self, proof: Proof, identity: MemberIdentity, floor: u64, now: Instant) {
-        let before = self.admission.get(identity.node_id).map(|peer| peer.identity);
         for gone in self.admission.admit(proof, identity, floor, now) {
             self.on_forgotten(gone, now);
-        }
-        if before != Some(identity) {
-            self.publish.remember(now, &self.timings);
         }
         self.publish.changed = true;
     }
@@ -169,9 +178,9 @@ impl Engine {
     /// What a peer knows of others: of us it tells what it takes us for, of those unknown here where to find them.
     /// What it takes others for counts for nothing: after a cut it is mostly wrong.
     fn merge_members(&mut self, peer: &MemberIdentity, members: Vec<v1::MemberState>, now: Instant) {
-        let mut strangers = Vec::new();
-        let mut at = now;
-        for member in members {
+        let (mut strangers, mut at, mut refused) = (Vec::new(), now, 0);
+        let limit = self.admission.limit();
+        for member in members.into_iter().take(2 * limit) {
             let Some(identity) = member.identity.as_ref().and_then(|wire| MemberIdentity::try_from(wire).ok()) else {
                 continue;
             };
@@ -181,12 +190,15 @@ impl Engine {
                 && identity.node_id != peer.node_id
             {
                 at += SPACING;
-                if !self.on_named(identity, &member, at) {
-                    strangers.push(identity.node_id);
+                match self.on_named(identity, &member, at) {
+                    Named::Noted => {}
+                    Named::Stranger => strangers.push(identity.node_id),
+                    Named::Refused if refused < MAX_REFUSED => refused += 1,
+                    // Each takes a check of a certificate; an honest peer has hardly one to refuse.
+                    Named::Refused => break,
                 }
             }
         }
-        let limit = self.admission.limit();
         strangers.truncate(limit);
         self.ask_after(peer.node_id, peer.address.quic(), strangers, now);
     }
@@ -202,34 +214,36 @@ impl Engine {
         }
     }
 
-    /// A node was named by a third party: it is spoken to, and counts once it has answered itself. `false` if its
-    /// credential has to be asked for first.
-    fn on_named(&mut self, identity: MemberIdentity, member: &v1::MemberState, at: Instant) -> bool {
+    /// A node was named by a third party: it is spoken to, and counts once it has answered itself.
+    fn on_named(&mut self, identity: MemberIdentity, member: &v1::MemberState, at: Instant) -> Named {
         let node = identity.node_id;
         if let Some(peer) = self.admission.get(node) {
             if rank(&identity) > rank(&peer.identity) {
                 self.contacts.add(identity, None, 0, at);
             }
-            return true;
+            return Named::Noted;
         }
         if self.contacts.get(node).is_some_and(|contact| rank(&contact.identity) >= rank(&identity)) {
-            return true;
+            return Named::Noted;
         }
         if member.credential.is_empty() {
-            return false;
+            return Named::Stranger;
         }
         let named = self.prove(node, &member.credential).map_err(Refusal::Credential).and_then(|proof| {
             self.check_room(&identity, &proof.verified.spiffe)?;
             Ok(proof)
         });
         match named {
-            Ok(proof) => self.contacts.add(identity, Some(proof), member.counter_floor, at),
+            Ok(proof) => {
+                self.contacts.add(identity, Some(proof), member.counter_floor, at);
+                Named::Noted
+            }
             Err(refusal) => {
                 *self.counters.refused.entry(refusal.code()).or_default() += 1;
                 self.emit(Event::RejectedRecord { owner: node, reason: refusal.to_string() });
+                Named::Refused
             }
         }
-        true
     }
 
     pub(super) fn on_resolved(&mut self, members: Vec<v1::MemberState>, now: Instant) {

@@ -77,7 +77,7 @@ impl Engine {
             generation: self.me.identity.generation.0,
             counter: self.me.counter,
             load: Some(self.me.load),
-            catalog_hash: self.catalog.hash(),
+            catalog_hash: self.live_catalog_hash(),
             suspect_flag: peer.is_some_and(|peer| peer.state == State::Suspect),
             swim,
             notices: Vec::new(),

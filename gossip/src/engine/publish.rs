@@ -201,8 +201,7 @@ impl Engine {
         self.sweep_at = now + SWEEP;
         let forget_after = self.timings.forget_after;
         let old = |peer: &Peer| !peer.state.is_up() && now.duration_since(peer.since) >= forget_after;
-        let gone: Vec<_> =
-            self.admission.iter().filter(|(_, peer)| old(peer)).map(|(id, _)| id).collect();
+        let gone: Vec<_> = self.admission.iter().filter(|(_, peer)| old(peer)).map(|(id, _)| id).collect();
         for node in gone {
             self.admission.remove(node);
             self.on_forgotten(node, now);

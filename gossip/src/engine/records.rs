@@ -9,6 +9,9 @@ use super::{Engine, Output};
 use crate::Event;
 use crate::catalog::{Change, RecordError, key};
 
+/// The most values of one state that are refused before the rest of it is left unread.
+const MAX_REFUSED: usize = 256;
+
 impl Engine {
     /// The record that says what this node is.
     pub(super) fn register_node(&mut self, now: Instant) {
@@ -52,7 +55,8 @@ impl Engine {
         let candidate = || self.contacts.get(owner).and_then(|contact| contact.proof.as_ref());
         let admitted = self.admission.get(owner).map(|peer| &peer.verified);
         let Some(verified) = admitted.or_else(|| candidate().map(|proof| &proof.verified)) else {
-            return self.reject_record(owner, "its owner is not admitted".to_owned());
+            self.counters.records_unknown += 1;
+            return;
         };
         let public_key = verified.gossip_key;
         match self.catalog.apply(owner, key, value, &public_key) {
@@ -62,12 +66,26 @@ impl Engine {
         }
     }
 
-    /// A value out of a peer's full state.
-    pub(super) fn merge_record(&mut self, record: &v1::SignedValue) {
-        let Ok(owner) = NodeId::try_from(&record.owner[..]) else {
-            return self.reject_record(self.me.node(), "a record without an owner".to_owned());
-        };
-        self.on_value(owner, &record.key, &record.encode_to_vec().into());
+    /// The values of a peer's full state.
+    pub(super) fn merge_records(&mut self, records: &[v1::SignedValue]) {
+        let mut refused = 0;
+        for record in records {
+            refused += usize::from(!self.merge_record(record));
+            if refused > MAX_REFUSED {
+                // Each takes a check of a signature; an honest peer has hardly one to refuse.
+                break;
+            }
+        }
+    }
+
+    /// One of them. `false` if it was refused.
+    pub(super) fn merge_record(&mut self, record: &v1::SignedValue) -> bool {
+        let before = self.counters.records_rejected;
+        match NodeId::try_from(&record.owner[..]) {
+            Ok(owner) => self.on_value(owner, &record.key, &record.encode_to_vec().into()),
+            Err(_) => self.reject_record(self.me.node(), "a record without an owner".to_owned()),
+        }
+        self.counters.records_rejected == before
     }
 
     fn reject_record(&mut self, owner: NodeId, reason: String) {

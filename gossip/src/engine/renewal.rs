@@ -6,12 +6,14 @@ use rand::rngs::StdRng;
 use starling_proto::{Generation, MemberIdentity};
 
 use super::{Engine, Output};
+use crate::Event;
 use crate::catalog::Catalog;
 use crate::swim::SwimIdentity;
-use crate::Event;
 
 /// Numbers of `rejoin` are reserved on disk this many at a time.
 const REJOIN_BLOCK: u16 = 16;
+/// From this incarnation on the identity is renewed instead.
+const LAST_REFUTATION: u16 = u16::MAX - 1;
 
 /// When the node may renew its identity.
 #[derive(Debug, Default)]
@@ -20,6 +22,8 @@ pub(super) struct Renewal {
     /// Others hold the node for dead, but it is too early to renew again.
     pub(super) due: Option<Instant>,
     refuted: Option<Instant>,
+    /// Was the generation raised above what the mesh remembered?
+    raised: bool,
 }
 
 impl Engine {
@@ -41,18 +45,20 @@ impl Engine {
         if self.renewal.due.is_some_and(|due| due <= now) {
             self.want_renewal(now);
         }
-        if self.membership.take_defunct() && !self.me.leaving {
-            self.renew(now);
-        }
     }
 
     /// Others suspect this node's current identity: foca raises the incarnation and says so. At most once in a probe
     /// period, since several tell it at once and each refutation takes a number.
     pub(super) fn refute(&mut self, now: Instant) {
-        if self.renewal.refuted.is_some_and(|last| last + self.timings.probe_period > now) {
+        let early = self.renewal.refuted.is_some_and(|last| last + self.timings.probe_period > now);
+        if early || self.me.leaving {
             return;
         }
         self.renewal.refuted = Some(now);
+        if self.membership.incarnation() >= LAST_REFUTATION {
+            // Foca would renew at the last number, without asking whether it is time.
+            return self.want_renewal(now);
+        }
         let update = Member::new(SwimIdentity(self.me.identity), self.membership.incarnation(), State::Suspect);
         self.membership.apply(update, now);
     }
@@ -62,14 +68,25 @@ impl Engine {
         self.renewal.due = None;
         let Some(renewed) = SwimIdentity(self.me.identity).renew() else {
             // All numbers of this generation are used up.
-            return self.raise_generation(Generation(self.me.identity.generation.0.saturating_add(1)), now);
+            return self.take_generation(Generation(self.me.identity.generation.0.saturating_add(1)), now);
         };
         self.take_identity(renewed.0, now);
         self.emit(Event::Renewed { rejoin: renewed.0.rejoin });
     }
 
-    /// The mesh remembers a higher generation than ours: all that was signed in ours is void, and is signed anew.
-    pub(super) fn raise_generation(&mut self, to: Generation, now: Instant) {
+    /// The mesh remembers a higher generation than ours: we start above it. Once; if it is higher again after that,
+    /// another node runs with our key, and the two must not outbid each other for ever.
+    pub(super) fn raise_generation(&mut self, remembered: Generation, now: Instant) {
+        if self.renewal.raised {
+            self.emit(Event::KeyInUse { generation: remembered });
+        } else {
+            self.renewal.raised = true;
+            self.take_generation(Generation(remembered.0.saturating_add(1)), now);
+        }
+    }
+
+    /// All that was signed in the generation before is void, and is signed anew.
+    fn take_generation(&mut self, to: Generation, now: Instant) {
         let from = self.me.identity.generation;
         if to <= from || self.me.leaving {
             return;
@@ -84,7 +101,7 @@ impl Engine {
                     self.register(&value.key, value.body, now);
                 }
             } else {
-                self.merge_record(&value);
+                let _ = self.merge_record(&value);
             }
         }
         self.emit(Event::GenerationRaised { from, to });

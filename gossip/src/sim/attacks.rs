@@ -186,8 +186,7 @@ fn hearsay_introduces_moves_restarts_and_renews_nobody() {
 fn a_hint_of_a_stranger_is_asked_after_once() {
     let mut world = World::mesh(1, 2);
     let ask = |world: &mut World| {
-        let mut forged =
-            Forged::new(world, 1, 0).saying(world, 1, 0, vec![Member::alive(SwimIdentity(stranger()))]);
+        let mut forged = Forged::new(world, 1, 0).saying(world, 1, 0, vec![Member::alive(SwimIdentity(stranger()))]);
         let floor = world.nodes[0].engine.resolve(&[world.nodes[1].id]).members[0].counter_floor;
         forged.packet.counter = forged.packet.counter.max(floor + 1);
         let from = world.gossip(1);
@@ -223,14 +222,32 @@ fn being_told_that_one_is_down_renews_at_most_once_in_ten_seconds() {
 }
 
 #[test]
+fn a_flood_of_suspicions_takes_one_number_a_probe_period() {
+    let mut world = World::mesh(1, 3);
+    let before = *world.nodes[0].engine.identity();
+    for n in 0..100 {
+        let update = Member::new(SwimIdentity(before), u16::MAX - n, SwimState::Suspect);
+        let mut forged = Forged::new(&world, 1, 0).saying(&world, 1, 0, vec![update]);
+        let floor = world.nodes[0].engine.resolve(&[world.nodes[1].id]).members[0].counter_floor;
+        forged.packet.counter = forged.packet.counter.max(floor + 1);
+        forged.packet.suspect_flag = true;
+        let from = world.gossip(1);
+        world.input(0, Input::Datagram { from, bytes: forged.seal() });
+        world.now += Duration::from_millis(10);
+    }
+    assert_eq!(*world.nodes[0].engine.identity(), before);
+    let incarnation = world.nodes[0].engine.join_state(None).incarnation;
+    assert!((1..=3).contains(&incarnation), "{incarnation}");
+}
+
+#[test]
 fn a_forged_departure_takes_nobody_out() {
     use prost::Message;
     use starling_proto::mesh::v1;
     let mut world = World::mesh(1, 3);
     let two = *world.nodes[2].engine.identity();
     let body = v1::Departure { identity: Some((&two).into()), reason: String::new() };
-    let mut notice =
-        crate::notice::sign(v1::NoticeKind::Departure, two.generation, 77, &body, &World::key(1)).unwrap();
+    let mut notice = crate::notice::sign(v1::NoticeKind::Departure, two.generation, 77, &body, &World::key(1)).unwrap();
     for (author, reason) in [
         (two.node_id, Rejection::ForgedNotice),
         (world.nodes[1].id, Rejection::BadNotice),

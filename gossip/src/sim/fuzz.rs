@@ -15,10 +15,7 @@ fn bytes(most: usize) -> impl Strategy<Value = Bytes> {
 }
 
 fn identity() -> impl Strategy<Value = Option<v1::NodeIdentity>> {
-    let node = prop_oneof![
-        bytes(20),
-        (0_usize..4).prop_map(|n| World::key(n).node_id().to_bytes()),
-    ];
+    let node = prop_oneof![bytes(20), (0_usize..4).prop_map(|n| World::key(n).node_id().to_bytes()),];
     let ip = prop_oneof![bytes(20), Just(Bytes::from_static(&[10, 0, 0, 9]))];
     let numbers = (any::<u16>(), any::<u16>(), any::<u32>(), any::<u16>());
     (node, ip, numbers).prop_map(|(node_id, ip, (gossip_port, quic_port, generation, rejoin))| {

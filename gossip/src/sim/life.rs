@@ -212,6 +212,8 @@ fn a_restart_with_a_higher_generation_replaces_the_old() {
         assert!(took.is_some_and(|took| took < secs(2)), "seed {seed}: {took:?}{}", world.table());
         world.run_for(secs(10));
         assert!(fresh(&world), "seed {seed}{}", world.table());
+        let told = |event: &Event| matches!(event, Event::MemberRestarted { node, .. } if *node == world.nodes[3].id);
+        assert_eq!(world.nodes[0].events.iter().filter(|(_, event)| told(event)).count(), 1);
     }
 }
 

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use prost::Message;
+use starling_proto::Generation;
+use starling_proto::mesh::v1;
+
 use super::{World, credential, spiffe};
 use crate::{Event, Input, Refusal, State};
 
@@ -93,6 +97,45 @@ fn a_claim_of_a_remembered_generation_needs_proof() {
     state.remembered_generation = u32::MAX;
     world.input(0, Input::Joined { peer: spiffe("n1"), state });
     assert_eq!(*world.nodes[0].engine.identity(), before);
+}
+
+/// A state of node 1 that holds a record which node 0 signed in a generation.
+fn remembering(world: &World, generation: u32) -> Input {
+    let mut state = world.nodes[1].engine.join_state(None);
+    let mut catalog = crate::catalog::Catalog::new(world.nodes[0].id, Generation(generation));
+    let value = catalog.set("node", v1::NodeRecord::default().encode_to_vec().into(), &World::key(0)).unwrap();
+    state.records.push(v1::SignedValue::decode(value).unwrap());
+    state.remembered_generation = generation;
+    Input::Joined { peer: spiffe("n1"), state }
+}
+
+#[test]
+fn two_nodes_with_one_key_do_not_outbid_each_other() {
+    let mut world = World::mesh(1, 2);
+    let first = remembering(&world, 5_000);
+    world.input(0, first);
+    assert_eq!(world.nodes[0].engine.identity().generation, Generation(5_001));
+    let second = remembering(&world, 6_000);
+    world.input(0, second);
+    assert_eq!(world.nodes[0].engine.identity().generation, Generation(5_001));
+    let named = Event::KeyInUse { generation: Generation(6_000) };
+    assert!(world.nodes[0].events.iter().any(|(_, event)| *event == named));
+}
+
+#[test]
+fn a_flood_of_members_and_records_is_left_unread() {
+    let mut world = World::mesh(1, 2);
+    let mut state = world.nodes[1].engine.join_state(None);
+    let stranger = world.add("stranger");
+    let mut member = world.nodes[1].engine.resolve(&[world.nodes[0].id]).members[0].clone();
+    member.identity = world.nodes[stranger].engine.join_state(None).identity;
+    state.members = vec![member; 10_000];
+    state.records = vec![v1::SignedValue::default(); 10_000];
+    world.input(0, Input::Joined { peer: spiffe("n1"), state });
+    let counters = world.nodes[0].engine.counters();
+    assert_eq!(counters.refused, [("credential", 17)].into());
+    assert_eq!(counters.records_rejected, 257);
+    assert_eq!(world.sees(0, 1), Some(State::Alive));
 }
 
 #[test]

@@ -20,8 +20,10 @@ fn scale_detection_and_return_at_five_nodes() {
         let mut world = World::mesh(seed, 5);
         world.run_for(Duration::from_millis(seed * 37 % 3_000));
         world.cut(&[4], &[0, 1, 2, 3]);
-        let one = world.run_until(Duration::from_secs(20), |world| (0..4).any(|n| world.sees(n, 4) == Some(State::Down)));
-        let rest = world.run_until(Duration::from_secs(20), |world| (0..4).all(|n| world.sees(n, 4) == Some(State::Down)));
+        let one =
+            world.run_until(Duration::from_secs(20), |world| (0..4).any(|n| world.sees(n, 4) == Some(State::Down)));
+        let rest =
+            world.run_until(Duration::from_secs(20), |world| (0..4).all(|n| world.sees(n, 4) == Some(State::Down)));
         first.push(one.unwrap());
         all.push(one.unwrap() + rest.unwrap());
         world.run_for(Duration::from_secs(10 + seed % 100));
@@ -37,7 +39,7 @@ fn scale_detection_and_return_at_five_nodes() {
 #[ignore = "takes minutes; prints figures"]
 #[allow(clippy::disallowed_methods)]
 fn scale_bootstrap() {
-    for size in [5, 50, 100] {
+    for size in [5, 50, 100, 250] {
         let real = Instant::now();
         let mut world = World::new(1);
         for n in 0..size {
@@ -60,7 +62,11 @@ fn scale_bootstrap() {
             world.run_for(Duration::from_secs(20));
             let sent = world.tap.take().unwrap();
             let bytes: usize = sent.iter().map(|(_, _, bytes)| bytes.len()).sum();
-            println!("  after {after} s: {} packets, {} bytes a second and node", sent.len() / size / 20, bytes / size / 20);
+            println!(
+                "  after {after} s: {} packets, {} bytes a second and node",
+                sent.len() / size / 20,
+                bytes / size / 20
+            );
         }
         assert!(world.all_alive());
     }

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use clap::Subcommand;
-use jiff::Timestamp;
+use jiff::{Timestamp, Unit};
 use serde_json::json;
 use starling_proto::{ServicePattern, TrustDomain};
 use starling_transport::ca::{self, IssueRequest};
@@ -85,5 +85,6 @@ fn failed(error: &ca::CaError) -> Failure {
 }
 
 fn timestamp(time: SystemTime) -> Result<Timestamp, Failure> {
-    Timestamp::try_from(time).map_err(|error| Failure::new(Exit::Failed, error.to_string(), "give a shorter --ttl"))
+    let exact = Timestamp::try_from(time).and_then(|time| time.round(Unit::Second));
+    exact.map_err(|error| Failure::new(Exit::Failed, error.to_string(), "give a shorter --ttl"))
 }

@@ -97,3 +97,32 @@ impl From<anyhow::Error> for Failure {
         Self::new(Exit::Failed, format!("{error:#}"), "")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::StatusCode;
+
+    use super::*;
+    use crate::admin::Complaint;
+
+    #[test]
+    fn each_way_of_not_answering_has_its_exit_code() {
+        let complaint = || Complaint { error: "no".to_owned(), hint: "try".to_owned() };
+        let path = || "/run/admin.sock".into();
+        for (error, exit) in [
+            (ClientError::Unreachable { path: path(), reason: "gone".to_owned() }, Exit::Unreachable),
+            (ClientError::Denied { path: path() }, Exit::Denied),
+            (ClientError::TimedOut(Duration::from_secs(1)), Exit::TimedOut),
+            (ClientError::NotFound(complaint()), Exit::NotFound),
+            (ClientError::Refused { status: StatusCode::FORBIDDEN, complaint: complaint() }, Exit::Denied),
+            (ClientError::Refused { status: StatusCode::BAD_REQUEST, complaint: complaint() }, Exit::Failed),
+            (ClientError::Malformed { path: path(), reason: "what".to_owned() }, Exit::Failed),
+        ] {
+            let failure = Failure::from(error);
+            assert_eq!(failure.exit, exit, "{failure}");
+            assert!(failure.to_string().contains("\n  hint: "), "{failure}");
+        }
+    }
+}

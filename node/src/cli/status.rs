@@ -28,25 +28,23 @@ fn rows(report: &StatusReport, wide: bool) -> Vec<(&'static str, String)> {
         ("generation", report.generation.to_string()),
         ("uptime", span(report.uptime)),
         ("certificate", format!("until {}", ahead(report.certificate_expires))),
-        ("members", counts(&report.members.iter().filter(|(_, count)| **count > 0).collect())),
+        ("members", counts(&report.members, wide)),
         ("services", format!("{} known, {} endpoints", report.services.known, report.services.endpoints)),
         ("offered", list(&report.services.offered)),
         ("shards", report.shards.to_string()),
-        ("rejected", counts(&nonzero(&report.rejected))),
+        ("rejected", counts(&report.rejected, wide)),
     ];
     rows.extend(report.ways.iter().map(|way| ("way in", format!("{} {}: {}", way.name, way.address, way.state))));
-    let counters = |all: &BTreeMap<String, u64>| counts(&if wide { all.clone() } else { nonzero(all) });
-    rows.push(("gossip", counters(&report.gossip)));
-    rows.push(("quic", counters(&report.quic)));
+    rows.push(("gossip", counts(&report.gossip, wide)));
+    rows.push(("quic", counts(&report.quic, wide)));
     rows
 }
 
-fn nonzero(counts: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
-    counts.iter().filter(|(_, count)| **count > 0).map(|(name, count)| (name.clone(), *count)).collect()
-}
-
-fn counts<N: Display>(counts: &BTreeMap<String, N>) -> String {
-    list(&counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>())
+/// Numbers by name; those that are nought only on request.
+fn counts<N: Display + Copy + TryInto<u64>>(counts: &BTreeMap<String, N>, noughts: bool) -> String {
+    let told = |number: N| noughts || !matches!(number.try_into(), Ok(0));
+    let shown = counts.iter().filter(|(_, number)| told(**number));
+    list(&shown.map(|(name, number)| format!("{number} {name}")).collect::<Vec<_>>())
 }
 
 fn list<T: Display>(items: &[T]) -> String {

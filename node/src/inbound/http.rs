@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Uri, Version};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
@@ -20,9 +20,13 @@ use super::local_pool::Answered;
 use super::{Arrival, fail};
 use crate::failure::Failure;
 use crate::fields;
-use crate::hop_body::{HopBody, Observer};
+use crate::hop_body::{HopBody, HopBodyError, Observer};
 use crate::record::Record;
 use crate::relay::Counts;
+
+/// An answer larger than this may lie in the stream's buffers for long, since its caller reads slowly. It counts as under
+/// way until it has arrived, so that a node that stops does not cut it.
+const FLUSHED_WITHOUT_CARE: u64 = 64 * 1024;
 
 /// The request's body on its way to the application.
 pub(crate) type LocalBody = HopBody<CountUp>;
@@ -39,7 +43,7 @@ impl Observer for CountUp {
 
     fn on_end(&mut self, _: Option<v1::Load>) {}
 
-    fn on_failure(&mut self, _: &StreamError) {}
+    fn on_failure(&mut self, _: &HopBodyError) {}
 }
 
 pub(super) async fn serve(arrival: Arrival, mut send: SendHalf, recv: RecvHalf) {
@@ -62,9 +66,17 @@ pub(super) async fn serve(arrival: Arrival, mut send: SendHalf, recv: RecvHalf) 
             let latency = arrival.started.elapsed();
             arrival.offer.on_answer(latency);
             record.on_status(answered.response.status());
-            if let Err(failure) = pass_on(&arrival, answered, &mut send, &mut record).await {
-                send.reset(failure.code);
-                record.fail(&failure);
+            match pass_on(&arrival, answered, &mut send, &mut record).await {
+                Ok(()) if record.bytes_out() > FLUSHED_WITHOUT_CARE => {
+                    drop((record, in_flight));
+                    let _ = send.stopped().await;
+                    return;
+                }
+                Ok(()) => {}
+                Err(failure) => {
+                    send.reset(failure.code);
+                    record.fail(&failure);
+                }
             }
         }
         Err(failure) => {
@@ -72,7 +84,6 @@ pub(super) async fn serve(arrival: Arrival, mut send: SendHalf, recv: RecvHalf) 
             fail(&mut send, failure).await;
         }
     }
-    drop(in_flight);
 }
 
 /// The request as the application gets it.
@@ -100,6 +111,9 @@ fn to_request(
     }
     if head.has_content_length {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(head.content_length));
+    } else if !head.no_body {
+        // Said here, since the library thinks that a GET has no body otherwise.
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     *request.headers_mut() = headers;
     Ok(request)
@@ -174,18 +188,25 @@ async fn pass_on(
         },
     };
     while !ended {
-        match body.frame().await.transpose().map_err(broken)? {
+        let frame = tokio::select! {
+            biased;
+            frame = body.frame() => frame.transpose().map_err(broken)?,
+            // The application may be silent for long: its next piece is not what tells it that nobody listens.
+            gone = send.stopped() => return Err(caller(gone.err().unwrap_or(StreamError::Closed))),
+        };
+        match frame.map(Frame::into_data) {
             None => {
                 send.finish().map_err(caller)?;
                 ended = true;
             }
-            Some(frame) => match frame.into_data() {
-                Ok(data) => {
-                    record.on_answered(data.len());
-                    send.send_data(data).await.map_err(caller)?;
-                }
-                Err(frame) => send.send_trailers(&to_trailers(frame)).await.map_err(caller)?,
-            },
+            Some(Ok(data)) => {
+                record.on_answered(data.len());
+                send.send_data(data).await.map_err(caller)?;
+            }
+            Some(Err(frame)) => {
+                send.send_trailers(&to_trailers(frame)).await.map_err(caller)?;
+                ended = true;
+            }
         }
     }
     arrival.shard.local_http.put_back(arrival.offer.address, sender);

@@ -23,12 +23,14 @@ const MAX_IDLE: usize = 64;
 /// An idle connection is not used after this time: below the keep-alive timeout of common servers (Node.js: 5 s), so
 /// that a request rarely meets a connection that its server is just closing.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+/// The most that the head of an answer may have, in bytes: with the names of its fields it must fit into a head of the hop.
+const MAX_HEAD: usize = 64 * 1024;
 /// How long a local application may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a local application gave no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum LocalError {
+pub(crate) enum LocalError {
     /// It accepted no connection: the request was not processed.
     #[error("{address} accepted no connection: {source}")]
     Connect {
@@ -50,7 +52,7 @@ pub enum LocalError {
 impl LocalError {
     /// The word that the caller gets.
     #[must_use]
-    pub fn code(&self) -> ErrorCode {
+    pub(crate) fn code(&self) -> ErrorCode {
         match self {
             Self::Connect { .. } => ErrorCode::UpstreamConnect,
             Self::Exchange { source, .. } if source.is_parse() => ErrorCode::UpstreamProtocol,
@@ -71,7 +73,7 @@ struct Idle<B> {
 }
 
 /// The connections of one shard.
-pub struct LocalPool<B> {
+pub(crate) struct LocalPool<B> {
     idle: Mutex<BTreeMap<SocketAddr, Vec<Idle<B>>>>,
 }
 
@@ -82,11 +84,11 @@ impl<B> Default for LocalPool<B> {
 }
 
 /// An answer, and the connection it comes on: give it back once the body has been read whole.
-pub struct Answered<B> {
+pub(crate) struct Answered<B> {
     /// The application's answer.
-    pub response: Response<Incoming>,
+    pub(crate) response: Response<Incoming>,
     /// For [`LocalPool::put_back`].
-    pub sender: SendRequest<B>,
+    pub(crate) sender: SendRequest<B>,
 }
 
 impl<B> LocalPool<B>
@@ -99,7 +101,7 @@ where
     ///
     /// # Errors
     /// If no connection could be made, or the exchange on it failed.
-    pub async fn send(&self, address: SocketAddr, mut request: Request<B>) -> Result<Answered<B>, LocalError> {
+    pub(crate) async fn send(&self, address: SocketAddr, mut request: Request<B>) -> Result<Answered<B>, LocalError> {
         loop {
             let (mut sender, kept) = match self.take(address) {
                 Some(sender) => (sender, true),
@@ -126,7 +128,7 @@ where
     }
 
     /// Keeps a connection whose answer has been read whole.
-    pub fn put_back(&self, address: SocketAddr, sender: SendRequest<B>) {
+    pub(crate) fn put_back(&self, address: SocketAddr, sender: SendRequest<B>) {
         if sender.is_closed() {
             return;
         }
@@ -138,7 +140,7 @@ where
     }
 
     /// Closes what has been idle for too long. Called now and then by the shard.
-    pub fn expire(&self) {
+    pub(crate) fn expire(&self) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         for connections in idle.values_mut() {
             connections.retain(|idle| idle.since.elapsed() < IDLE_TIMEOUT && !idle.sender.is_closed());
@@ -151,7 +153,7 @@ where
 ///
 /// # Errors
 /// If it does not accept one within a second.
-pub async fn connect_tcp(address: SocketAddr) -> Result<TcpStream, LocalError> {
+pub(crate) async fn connect_tcp(address: SocketAddr) -> Result<TcpStream, LocalError> {
     let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address));
     let stream = match connecting.await {
         Ok(connected) => connected,
@@ -170,7 +172,7 @@ where
 {
     let stream = connect_tcp(address).await?;
     let (sender, connection) = http1::Builder::new()
-        .preserve_header_case(false)
+        .max_buf_size(MAX_HEAD)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|source| LocalError::Exchange { address, source })?;

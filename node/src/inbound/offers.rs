@@ -11,19 +11,19 @@ use starling_proto::{Protocol, ServiceName};
 
 /// One local instance of a service.
 #[derive(Debug)]
-pub struct Offer {
+pub(crate) struct Offer {
     /// Its name.
-    pub service: ServiceName,
+    pub(crate) service: ServiceName,
     /// Which instance, from 0, where this node offers several.
-    pub instance: u32,
+    pub(crate) instance: u32,
     /// Where the application listens.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// What it speaks.
-    pub protocol: Protocol,
+    pub(crate) protocol: Protocol,
     /// The port that callers use.
-    pub port: u16,
+    pub(crate) port: u16,
     /// Free words for those who choose.
-    pub labels: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
     load: LocalLoad,
 }
 
@@ -35,19 +35,19 @@ struct LocalLoad {
 
 /// Counts a request as in flight while it lives.
 #[derive(Debug)]
-pub struct InFlight(Arc<Offer>);
+pub(crate) struct InFlight(Arc<Offer>);
 
 impl Offer {
     /// An instance that has served nothing yet.
     #[must_use]
-    pub fn new(service: ServiceName, instance: u32, address: SocketAddr, protocol: Protocol, port: u16) -> Self {
+    pub(crate) fn new(service: ServiceName, instance: u32, address: SocketAddr, protocol: Protocol, port: u16) -> Self {
         let (labels, load) = (BTreeMap::new(), LocalLoad::default());
         Self { service, instance, address, protocol, port, labels, load }
     }
 
     /// The record that tells the mesh of it.
     #[must_use]
-    pub fn record(&self, zone: &str, draining: bool) -> v1::ServiceRecord {
+    pub(crate) fn record(&self, zone: &str, draining: bool) -> v1::ServiceRecord {
         v1::ServiceRecord {
             service: self.service.path().to_owned(),
             instance: self.instance,
@@ -63,13 +63,13 @@ impl Offer {
 
     /// A request begins.
     #[must_use]
-    pub fn begin(self: &Arc<Self>) -> InFlight {
+    pub(crate) fn begin(self: &Arc<Self>) -> InFlight {
         self.load.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight(Arc::clone(self))
     }
 
     /// A request was answered after `latency`.
-    pub fn on_answer(&self, latency: Duration) {
+    pub(crate) fn on_answer(&self, latency: Duration) {
         let sample = u32::try_from(latency.as_micros()).unwrap_or(u32::MAX);
         let old = self.load.latency_us.load(Ordering::Relaxed);
         // A plain moving average over some eight requests; a lost update costs one sample.
@@ -79,7 +79,7 @@ impl Offer {
 
     /// What callers are told with each answer.
     #[must_use]
-    pub fn load(&self, epoch: u32) -> v1::Load {
+    pub(crate) fn load(&self, epoch: u32) -> v1::Load {
         v1::Load {
             in_flight: self.load.in_flight.load(Ordering::Relaxed),
             latency_us: self.load.latency_us.load(Ordering::Relaxed),
@@ -97,14 +97,14 @@ impl Drop for InFlight {
 
 /// All local instances.
 #[derive(Debug, Default)]
-pub struct Offers {
+pub(crate) struct Offers {
     by_service: BTreeMap<ServiceName, Vec<Arc<Offer>>>,
 }
 
 impl Offers {
     /// Offers in the order given.
     #[must_use]
-    pub fn new(offers: impl IntoIterator<Item = Offer>) -> Self {
+    pub(crate) fn new(offers: impl IntoIterator<Item = Offer>) -> Self {
         let mut by_service: BTreeMap<ServiceName, Vec<Arc<Offer>>> = BTreeMap::new();
         for offer in offers {
             by_service.entry(offer.service.clone()).or_default().push(Arc::new(offer));
@@ -114,18 +114,18 @@ impl Offers {
 
     /// The instance that a caller chose.
     #[must_use]
-    pub fn find(&self, service: &ServiceName, instance: u32) -> Option<Arc<Offer>> {
+    pub(crate) fn find(&self, service: &ServiceName, instance: u32) -> Option<Arc<Offer>> {
         self.by_service.get(service)?.iter().find(|offer| offer.instance == instance).map(Arc::clone)
     }
 
     /// Every one of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Offer>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Offer>> {
         self.by_service.values().flatten()
     }
 
     /// Requests being served now.
     #[must_use]
-    pub fn in_flight(&self) -> u32 {
+    pub(crate) fn in_flight(&self) -> u32 {
         self.iter().map(|offer| offer.load.in_flight.load(Ordering::Relaxed)).sum()
     }
 }

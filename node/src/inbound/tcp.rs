@@ -31,7 +31,7 @@ pub(super) async fn serve(arrival: Arrival, mut send: SendHalf, mut recv: RecvHa
     }
     let counts = Arc::new(Counts::default());
     record.follow(&counts);
-    if let Err(error) = relay(local, send, recv, &counts).await {
+    if let Err(error) = relay(local, Bytes::new(), send, recv, &counts).await {
         // A caller or an application that hangs up in the middle is how many TCP protocols end.
         if error.code() != ErrorCode::Cancelled {
             record.fail(&Failure::new(error.code(), error.to_string()));

@@ -102,6 +102,12 @@ impl Counters {
         self.bytes_sent.fetch_add(len as u64, Ordering::Relaxed);
     }
 
+    /// Counts something of a peer that was refused and that honest nodes send too, now and then.
+    pub(super) fn refuse_quietly(&self, place: &'static str, reason: &'static str) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.entry((place, reason)).or_default().count += 1;
+    }
+
     /// Counts something that a peer sent and that was refused, and names it in the log now and then.
     pub(super) fn refuse(&self, place: &'static str, reason: &'static str, detail: &dyn std::fmt::Display) {
         let now = Instant::now();

@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use starling_proto::{ErrorCode, SpiffeId};
 use starling_proto::mesh::v1;
+use starling_proto::{ErrorCode, SpiffeId};
 use starling_transport::{Alpn, ConnectError, Connection, Dialer, Lost, StreamError};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -21,8 +21,12 @@ use super::driver::Job;
 use super::roster::SharedRoster;
 use super::seeds::Seed;
 
-/// A dial ends after this. QUIC sends its first packet again after 300 and 900 ms.
+/// A dial ends after this: a host that returns is met by the next one. QUIC sends its first packet again after 300 and
+/// 900 ms.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Every so many failures in a row, a dial is given longer: the peer may be there and slow.
+const PATIENT_EVERY: u32 = 4;
+const PATIENT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Handshakes with peers at a time.
 const DIALS: usize = 32;
 /// Chitchat messages that wait for their peers at a time; more wait in the queue, which drops.
@@ -70,6 +74,9 @@ struct Slot {
     ready: Option<(Connection, Instant)>,
     /// A dial under way: whoever comes now waits for the same one.
     dialing: Option<watch::Receiver<Dialed>>,
+    /// Dials that failed since the last one that did not, and when.
+    failures: u32,
+    failed: Option<Instant>,
 }
 
 /// All control connections of this node.
@@ -151,7 +158,10 @@ impl Peers {
         let outcome = if let Ok(_permit) = self.dials.try_acquire() {
             add(&self.counters.dials);
             let expected = self.roster.load().expected_at(at).cloned();
-            let connecting = self.dialer.connect(at, expected.as_ref(), Alpn::Control, CONNECT_TIMEOUT);
+            let failures = self.slots().get(&at).map_or(0, |slot| slot.failures);
+            let patient = failures % PATIENT_EVERY == PATIENT_EVERY - 1;
+            let timeout = if patient { PATIENT_TIMEOUT } else { CONNECT_TIMEOUT };
+            let connecting = self.dialer.connect(at, expected.as_ref(), Alpn::Control, timeout);
             tokio::select! {
                 made = connecting => made.map_err(AskError::from),
                 () = self.stop.cancelled() => Err(AskError::Stopped),
@@ -170,13 +180,12 @@ impl Peers {
         slot.dialing = None;
         if let Ok(connection) = outcome {
             slot.ready = Some((connection.clone(), Instant::now()));
+            slot.failures = 0;
             drop(slots);
             self.serve(connection.clone());
         } else {
-            // Unless the peer has dialed us meanwhile.
-            if slot.ready.is_none() {
-                slots.remove(&at);
-            }
+            slot.failures += 1;
+            slot.failed = Some(Instant::now());
             drop(slots);
             add(&self.counters.dials_failed);
         }
@@ -221,7 +230,8 @@ impl Peers {
             }
             let unused = slot.ready.as_ref().is_some_and(|(_, used)| used.elapsed() > IDLE);
             idle.extend(slot.ready.take_if(|_| unused));
-            slot.ready.is_some() || slot.dialing.is_some()
+            let failing = slot.failed.is_some_and(|failed| failed.elapsed() < IDLE);
+            slot.ready.is_some() || slot.dialing.is_some() || failing
         });
         for (connection, _) in idle {
             connection.close(ErrorCode::Cancelled, "idle");

@@ -1,5 +1,6 @@
 //! The body of an answer to a local application.
 
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -7,7 +8,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use starling_proto::mesh::v1;
 use starling_routing::{Outcome, Pick};
-use starling_transport::{Request, StreamError};
+use starling_transport::Request;
+use tokio::time::Sleep;
 
 use crate::failure::Failure;
 use crate::hop_body::{HopBody, HopBodyError, Observer};
@@ -19,6 +21,8 @@ pub(super) enum AnswerBody {
     Own(Option<Bytes>),
     /// Streamed.
     Hop(HopBody<Download>),
+    /// Streamed, and to be whole before a deadline that the caller declared.
+    Timed(HopBody<Download>, Pin<Box<Sleep>>),
 }
 
 /// What must live until the answer has been read: the endpoint counts it as in flight, the connection as outstanding,
@@ -38,7 +42,7 @@ impl Observer for Download {
         self.record.on_done();
     }
 
-    fn on_failure(&mut self, error: &StreamError) {
+    fn on_failure(&mut self, error: &HopBodyError) {
         let failure = Failure::new(error.code(), error.to_string());
         self.record.fail(&failure);
         self.pick.on_outcome(Outcome::of_error(failure.code), std::time::Instant::now());
@@ -56,20 +60,26 @@ impl Body for AnswerBody {
         match &mut *self {
             Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Hop(body) => Pin::new(body).poll_frame(cx),
+            Self::Timed(body, deadline) => match Pin::new(&mut *body).poll_frame(cx) {
+                Poll::Pending if deadline.as_mut().poll(cx).is_ready() => {
+                    Poll::Ready(Some(Err(body.cut(HopBodyError::Deadline))))
+                }
+                polled => polled,
+            },
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Self::Hop(body) => body.is_end_stream(),
+            Self::Hop(body) | Self::Timed(body, _) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-            Self::Hop(body) => body.size_hint(),
+            Self::Hop(body) | Self::Timed(body, _) => body.size_hint(),
         }
     }
 }

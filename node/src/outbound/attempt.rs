@@ -66,7 +66,7 @@ impl Call {
         let outstanding = connection.begin_request();
         let (failure, again_after) = match self.exchange(&connection, key).await {
             Ok((head, recv)) if head.error.is_empty() => return Ok(Answered { head, recv, pick, outstanding }),
-            Ok((head, _)) => (Failure::told(&head.error, head.detail), None),
+            Ok((head, _)) => (reach::refused(&connection, &head.error, head.detail), None),
             Err(Unanswered { failure, again_after }) => (failure, again_after),
         };
         reach::failed(pick, &failure);

@@ -91,10 +91,7 @@ fn stream_header(
 ) -> v1::StreamHeader {
     fields::remove_hop_by_hop(&mut parts.headers);
     fields::remove_claims(&mut parts.headers);
-    let authority = match parts.headers.get(HOST) {
-        Some(host) => Bytes::copy_from_slice(host.as_bytes()),
-        None => parts.uri.authority().map(|a| Bytes::copy_from_slice(a.as_str().as_bytes())).unwrap_or_default(),
-    };
+    let authority = authority(shard, to, parts);
     let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let length = if no_body { None } else { fields::content_length(&parts.headers) };
     v1::StreamHeader {
@@ -111,6 +108,19 @@ fn stream_header(
         content_length: length.unwrap_or(0),
         has_content_length: length.is_some(),
         ..Default::default()
+    }
+}
+
+/// What the application asked for: the target's own word counts before `Host` (RFC 9112, section 3.2.2). HTTP/1.0 may
+/// name nothing; what it reaches is then named by the mesh.
+fn authority(shard: &Shard, to: &Destination, parts: &Parts) -> Bytes {
+    if let Some(authority) = parts.uri.authority() {
+        let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+        return Bytes::copy_from_slice(host.as_bytes());
+    }
+    match parts.headers.get(HOST) {
+        Some(host) if !host.is_empty() => Bytes::copy_from_slice(host.as_bytes()),
+        _ => Bytes::from(format!("{}.{}", to.service, shard.plane.suffix)),
     }
 }
 
@@ -149,13 +159,20 @@ impl Call {
         if head.has_content_length {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(head.content_length));
         }
+        // What an application repeats of an answer that it got is not the mesh's word on this one.
+        headers.remove(fields::STARLING_ERROR);
         let download = Download { pick, record: self.record, _outstanding: outstanding };
         let body = if head.no_body {
             HopBody::empty(download)
         } else {
             HopBody::new(recv, head.has_content_length.then_some(head.content_length), download)
         };
-        let mut response = Response::new(AnswerBody::Hop(body));
+        let body = if self.deadline.is_declared() {
+            AnswerBody::Timed(body, Box::pin(tokio::time::sleep_until(self.deadline.at().into())))
+        } else {
+            AnswerBody::Hop(body)
+        };
+        let mut response = Response::new(body);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         response

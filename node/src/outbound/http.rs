@@ -37,7 +37,6 @@ pub(super) async fn serve(shard: Arc<Shard>, stream: TcpStream, way: Way) {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD)
-        .half_close(true)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::pin!(connection);
@@ -63,6 +62,10 @@ async fn answer_one(
     peer: Option<SocketAddr>,
 ) -> Response<AnswerBody> {
     match way {
+        Way::To { .. } if request.method() == Method::CONNECT => {
+            let failure = Failure::new(ErrorCode::BadRequest, "CONNECT is for proxy.http: this address leads to one service");
+            call::own(answer::to_error(&failure, ""))
+        }
         Way::To { destination, .. } => call::answer(shard, destination, request, peer).await,
         Way::Proxy => match Destination::of_target(request.uri(), &shard.plane.suffix) {
             Ok(destination) if request.method() == Method::CONNECT => {

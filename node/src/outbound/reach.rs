@@ -40,7 +40,17 @@ pub(super) async fn connect(
         return Ok(connection);
     }
     let detail = format!("the certificate of {} does not name {}", endpoint.spiffe, endpoint.key.service);
-    Err(Failure::new(ErrorCode::Refused, detail))
+    // Not `refused`: that is the last word, and somebody who claims a service must not keep others from serving it.
+    Err(Failure::new(ErrorCode::ConnectFailed, detail))
+}
+
+/// What a far node said in place of an answer. One that drains is asked no more, long before gossip tells of it.
+pub(super) fn refused(connection: &Connection, word: &str, detail: String) -> Failure {
+    let failure = Failure::told(word, detail);
+    if failure.code == ErrorCode::Draining {
+        connection.on_leaving();
+    }
+    failure
 }
 
 /// Says what became of a try that failed.

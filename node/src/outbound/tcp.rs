@@ -35,7 +35,7 @@ pub(super) async fn serve(shard: Arc<Shard>, stream: TcpStream, to: Destination)
     let _holding = shard.plane.drain.hold();
     let mut record = Record::outbound_tcp(&shard, &to.service, stream.peer_addr().ok(), Instant::now());
     match open(&shard, &to, &mut record).await {
-        Ok(opened) => carry(stream, opened, record).await,
+        Ok(opened) => carry(stream, Bytes::new(), opened, record).await,
         Err(failure) => {
             record.fail(&failure);
             let _ = SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO));
@@ -59,10 +59,7 @@ pub(super) async fn tunnel(
                 let Ok(upgraded) = upgrade.await else { return };
                 // What the client sent together with its CONNECT was read ahead: it goes first.
                 if let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() {
-                    let mut opened = opened;
-                    if parts.read_buf.is_empty() || opened.send.write_raw(parts.read_buf).await.is_ok() {
-                        carry(parts.io.into_inner(), opened, record).await;
-                    }
+                    carry(parts.io.into_inner(), parts.read_buf, opened, record).await;
                 }
             });
             Response::new(AnswerBody::Own(None))
@@ -71,13 +68,14 @@ pub(super) async fn tunnel(
     }
 }
 
-async fn carry(stream: TcpStream, opened: Opened, mut record: Record) {
+/// Carries `early`, which was read of `stream` before, and then all that comes.
+async fn carry(stream: TcpStream, early: Bytes, opened: Opened, mut record: Record) {
     let Opened { send, recv, mut pick, _outstanding: outstanding } = opened;
     // A connection may idle for hours: only its opening counts as a request outstanding.
     drop(outstanding);
     let counts = Arc::new(Counts::default());
     record.follow(&counts);
-    if let Err(error) = relay(stream, send, recv, &counts).await {
+    if let Err(error) = relay(stream, early, send, recv, &counts).await {
         let code = error.code();
         if code != ErrorCode::Cancelled {
             record.fail(&Failure::new(code, error.to_string()));
@@ -158,7 +156,11 @@ async fn ask(
         let (mut send, mut recv) = connection.open().await?;
         send.send_head_and(&head, Bytes::new(), false).await?;
         let answer = recv.recv_head::<v1::ResponseHead>(frame::MAX_HEAD).await?;
-        if answer.error.is_empty() { Ok((send, recv)) } else { Err(Failure::told(&answer.error, answer.detail)) }
+        if answer.error.is_empty() {
+            Ok((send, recv))
+        } else {
+            Err(reach::refused(connection, &answer.error, answer.detail))
+        }
     };
     let until = deadline
         .try_until_within(shard.plane.defaults.try_timeout, Instant::now())

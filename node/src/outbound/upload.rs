@@ -8,14 +8,14 @@ use http::HeaderMap;
 use http_body::{Body, Frame};
 
 /// How much of a request body is kept for another try, in bytes (resilience.md).
-pub const KEPT_LIMIT: usize = 64 * 1024;
+pub(crate) const KEPT_LIMIT: usize = 64 * 1024;
 
 /// In how many pieces at most: each costs some memory of its own, however small it is.
 const KEPT_PIECES: usize = 64;
 
 /// One piece of the body.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Piece {
+pub(crate) enum Piece {
     /// Bytes.
     Data(Bytes),
     /// What follows the body.
@@ -25,7 +25,7 @@ pub enum Piece {
 /// The caller's connection failed, or its body was malformed, in its library's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the caller's request body: {0}")]
-pub struct CallerError(String);
+pub(crate) struct CallerError(String);
 
 #[derive(Debug)]
 struct State<B> {
@@ -40,7 +40,7 @@ struct State<B> {
 
 /// A request body that several tries can read, one after the other. Each try has its own [`Cursor`].
 #[derive(Debug)]
-pub struct Upload<B> {
+pub(crate) struct Upload<B> {
     state: Arc<Mutex<State<B>>>,
 }
 
@@ -52,7 +52,7 @@ impl<B> Clone for Upload<B> {
 
 /// How far one try has read.
 #[derive(Debug, Default)]
-pub struct Cursor {
+pub(crate) struct Cursor {
     next: usize,
 }
 
@@ -62,7 +62,7 @@ where
     B::Error: std::fmt::Display,
 {
     /// Wraps the body of a request.
-    pub fn new(body: B) -> Self {
+    pub(crate) fn new(body: B) -> Self {
         let ended = body.is_end_stream();
         let state =
             State { body, kept: Vec::new(), kept_bytes: 0, total_bytes: 0, whole: true, ended, failed: None };
@@ -70,18 +70,18 @@ where
     }
 
     /// Can the body be sent from its beginning again?
-    pub fn is_replayable(&self) -> bool {
+    pub(crate) fn is_replayable(&self) -> bool {
         let state = self.lock();
         state.whole && state.failed.is_none()
     }
 
     /// Bytes of body data read from the caller so far.
-    pub fn bytes_read(&self) -> u64 {
+    pub(crate) fn bytes_read(&self) -> u64 {
         self.lock().total_bytes
     }
 
     /// The next piece for this try: first what was kept, then what the caller sends. `Ready(None)` is the end.
-    pub fn poll_next(
+    pub(crate) fn poll_next(
         &self,
         cursor: &mut Cursor,
         cx: &mut Context<'_>,
@@ -154,14 +154,24 @@ impl<B: Body> State<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http_body_util::{BodyExt, StreamBody};
-    use std::convert::Infallible;
+    use std::collections::VecDeque;
+    use std::io;
+    use std::pin::Pin;
 
-    type Pieces = Vec<Result<Frame<Bytes>, Infallible>>;
+    /// A body whose pieces are all at hand.
+    struct Pieces(VecDeque<io::Result<Frame<Bytes>>>);
 
-    fn body(sizes: &[usize]) -> impl Body<Data = Bytes, Error = Infallible> + Unpin {
-        let frames: Pieces = sizes.iter().map(|n| Ok(Frame::data(Bytes::from(vec![7; *n])))).collect();
-        StreamBody::new(futures_util::stream::iter(frames))
+    impl Body for Pieces {
+        type Data = Bytes;
+        type Error = io::Error;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+            Poll::Ready(self.0.pop_front())
+        }
+    }
+
+    fn body(sizes: &[usize]) -> Pieces {
+        Pieces(sizes.iter().map(|n| Ok(Frame::data(Bytes::from(vec![7; *n])))).collect())
     }
 
     fn drain<B>(upload: &Upload<B>) -> usize
@@ -208,9 +218,8 @@ mod tests {
 
     #[test]
     fn a_caller_that_fails_makes_the_body_unrepeatable() {
-        let frames: Vec<Result<Frame<Bytes>, std::io::Error>> =
-            vec![Ok(Frame::data(Bytes::from_static(b"x"))), Err(std::io::Error::other("gone"))];
-        let upload = Upload::new(StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync());
+        let pieces = [Ok(Frame::data(Bytes::from_static(b"x"))), Err(io::Error::other("gone"))];
+        let upload = Upload::new(Pieces(pieces.into()));
         assert_eq!(drain(&upload), 1);
         assert!(!upload.is_replayable());
     }

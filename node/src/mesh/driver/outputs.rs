@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use rand::RngExt;
-use starling_gossip::{Event, Output, Refusal, View};
+use starling_gossip::{Event, Output, Refusal, Rejection, View};
 use starling_proto::NodeId;
 
 use super::{Driver, Job};
@@ -184,6 +184,11 @@ impl Driver {
             Event::Refused { peer, refusal } => {
                 counters.refuse("join", refusal.code(), &format_args!("{refusal} (from {peer})"));
             }
+            // Who is admitted by some before others speaks to all.
+            Event::Rejected {
+                reason: reason @ (Rejection::UnknownSender | Rejection::UnknownAuthor | Rejection::UnknownGeneration),
+                ..
+            } => counters.refuse_quietly("datagram", reason.as_str()),
             Event::Rejected { from, reason } => counters.refuse("datagram", reason.as_str(), &from),
             Event::RejectedRecord { owner, reason } => {
                 counters.refuse("record", "rejected", &format_args!("{reason} (of {})", owner.short()));

@@ -147,7 +147,8 @@ impl Peers {
                 let known = self.roster.load().named(&peer).map(|(_, member)| member.address);
                 match known {
                     Some(address) => self.tell(Job::Chitchat(Incoming { peer, from: address, bytes })).await?,
-                    None => self.counters.refuse("chitchat", "not-admitted", &peer),
+                    // Most often it has admitted us and we are about to admit it.
+                    None => self.counters.refuse_quietly("chitchat", "not-admitted"),
                 }
             }
             Some(control_push::Kind::GoAway(_)) => {

@@ -1,0 +1,34 @@
+# `just` lists the recipes. Each is a short command that works without just, too.
+
+default:
+    @just --list
+
+# what a change must pass before tests: format, lints, rooms
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    .ci/rooms
+
+# everything, real hosts in network namespaces included
+test:
+    cargo test --workspace
+
+# real hosts only: agents and plain programs in network namespaces, links cut, processes killed
+hosts *ARGS:
+    cargo test -p starling-chaos {{ARGS}}
+
+# the cost of the hop beside HAProxy, in one run (root; STARLING_PEERS names the measuring tools)
+bench-hop *ARGS:
+    bench/hop.sh {{ARGS}}
+
+# a whole mesh on loopback, told step by step
+demo *ARGS:
+    cargo run --release -- demo {{ARGS}}
+
+# the documentation of all rooms
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# all that .ci/run does
+ci:
+    .ci/run

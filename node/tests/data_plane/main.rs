@@ -1,0 +1,19 @@
+//! The data plane of whole nodes over real sockets: what goes in at one node comes out at another, or is said to have
+//! failed, and why.
+
+mod backend;
+mod caller;
+mod hosts;
+
+mod bodies;
+mod drain;
+mod errors;
+mod fields;
+mod identity;
+mod limits;
+mod malformed;
+mod retries;
+mod tcp;
+mod telemetry;
+mod vanish;
+mod ways;
