@@ -17,6 +17,10 @@ test:
 hosts *ARGS:
     cargo test -p starling-chaos {{ARGS}}
 
+# what a mesh must reach on five hosts, each figure beside its bound (root, a machine that does nothing else)
+reach:
+    cargo run --release -p starling-chaos -- reach
+
 # the cost of the hop beside HAProxy, in one run (root; STARLING_PEERS names the measuring tools)
 bench-hop *ARGS:
     bench/hop.sh {{ARGS}}

@@ -91,7 +91,7 @@ END
 
 # A collector that takes the spans, and the node itself in the foreground. run.py sets THREADS for each proxy.
 node() {
-  echo "sh -c 'sed s/SHARDS/\$THREADS/ $work/$1.toml >$work/$1.run.toml; python3 bench/otlp_sink.py & exec $starling agent -c $work/$1.run.toml'"
+  echo "sh -c 'sed s/SHARDS/\$THREADS/ $work/$1.toml >$work/$1.run.toml; setsid -f python3 bench/otlp_sink.py \$\$; exec $starling agent -c $work/$1.run.toml'"
 }
 "$peers/run.py" --name starling --a-cmd "$(node a)" --b-cmd "$(node b)" --vs "${VS-haproxy-h2}" \
   --entry 127.0.0.1:8080 --tcp-entry 127.0.0.1:8081 --tcphttp-entry 127.0.0.1:8082 "$@"

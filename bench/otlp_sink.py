@@ -1,5 +1,12 @@
-"""Takes what is POSTed to 127.0.0.1:4318 and answers 200: stands in for a trace collector while the hop is measured."""
+"""otlp_sink.py PID: takes what is POSTed to 127.0.0.1:4318 and answers 200, while the process PID lives.
+
+Stands in for a trace collector while the hop is measured. A process of its own, so that its cost is not the node's.
+"""
 import http.server
+import os
+import sys
+import threading
+import time
 
 
 class Sink(http.server.BaseHTTPRequestHandler):
@@ -16,4 +23,7 @@ class Sink(http.server.BaseHTTPRequestHandler):
         pass
 
 
-http.server.HTTPServer(("127.0.0.1", 4318), Sink).serve_forever()
+server = http.server.HTTPServer(("127.0.0.1", 4318), Sink)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+while os.path.exists(f"/proc/{sys.argv[1]}"):
+    time.sleep(0.5)

@@ -172,3 +172,37 @@ fn echo_answers(host: &Host) -> bool {
     let output = host.run("sh", ["-c", "echo through the mesh | timeout 1 nc.traditional -q 1 echo.mesh 7"]);
     output.stdout.contains("through the mesh")
 }
+
+/// On a host of `mesh` a program holds port 80 on all addresses. It goes on serving its own callers. After the install
+/// `orders.mesh:80` works all the same; without it the agent's log names the program.
+///
+/// # Panics
+/// If that does not come about.
+#[track_caller]
+pub fn port_taken(mesh: &mut MeshOfHosts, captured: bool) {
+    let program = |port: &str, says: &str| {
+        let script = "import sys,http.server\n\
+            class Says(http.server.BaseHTTPRequestHandler):\n    \
+            def do_GET(self):\n        self.send_response(200); self.end_headers(); self.wfile.write(sys.argv[2].encode())\n\
+            http.server.HTTPServer((sys.argv[3], int(sys.argv[1])), Says).serve_forever()";
+        let address = if port == "80" { "0.0.0.0" } else { "127.0.0.1" };
+        Program::new("python3").args(["-c", script, port, says, address]).clone()
+    };
+    // The agent is to start while the port is taken: without the install it would have taken the port itself.
+    mesh.agent(0).terminate();
+    mesh.agent(0).wait(PATIENCE);
+    let _own = mesh.host(0).spawn(&program("80", "my own"));
+    let _orders = mesh.host(1).spawn(&program("8080", "orders"));
+    let get = |mesh: &MeshOfHosts, url: &str| mesh.host(0).run("curl", ["-s", "--max-time", "1", url]).stdout;
+    wait_until(PATIENCE, "the program serves its own callers", || get(mesh, "http://127.0.0.1/") == "my own");
+    mesh.start_agent(0);
+    if captured {
+        wait_until(PATIENCE, "orders answers by name", || get(mesh, "http://orders.mesh/") == "orders");
+    } else {
+        wait_until(PATIENCE, "the program is named", || {
+            let log = mesh.agent(0).log();
+            log.contains(":80 is not open to callers") && log.contains("python3")
+        });
+    }
+    assert_eq!(get(mesh, "http://127.0.0.1/"), "my own", "the program is disturbed");
+}

@@ -75,6 +75,16 @@ pub(crate) fn to_wire(headers: &HeaderMap, except: &[HeaderName]) -> Vec<v1::Hea
     fields
 }
 
+/// The most that the fields of a head and its target may have together, in bytes: what common servers allow. With all that
+/// the hop adds they fit into [`starling_proto::frame::MAX_HEAD`].
+pub(crate) const MAX_FIELDS: usize = 64 * 1024;
+
+/// The bytes of these fields as HTTP/1.1 writes them.
+#[must_use]
+pub(crate) fn size(fields: &[v1::Header]) -> usize {
+    fields.iter().map(|field| field.name.len() + field.value.len() + 4).sum()
+}
+
 /// A field of the hop that HTTP does not allow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("header {index} of the hop: {what}")]

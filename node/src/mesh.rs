@@ -222,14 +222,14 @@ impl Mesh {
     pub async fn go_away(&self, reason: &str) -> Result<(), MeshError> {
         let (done, told) = oneshot::channel();
         self.send(Job::GoAway { reason: reason.to_owned(), done }).await?;
-        told.await.map_err(|_| MeshError::Stopped)
+        self.reply(told).await
     }
 
     /// Leaves the mesh: tells the others, and returns once that had time to spread ([`Timings::leave`]).
     pub async fn leave(&self, reason: &str) -> Result<(), MeshError> {
         let (done, told) = oneshot::channel();
         self.send(Job::Leave { reason: reason.to_owned(), done }).await?;
-        told.await.map_err(|_| MeshError::Stopped)
+        self.reply(told).await
     }
 
     /// What the driver counted so far. Never waits.
@@ -241,7 +241,17 @@ impl Mesh {
     pub async fn status(&self) -> Result<Status, MeshError> {
         let (reply, status) = oneshot::channel();
         self.send(Job::Status { reply }).await?;
-        status.await.map_err(|_| MeshError::Stopped)
+        self.reply(status).await
+    }
+
+    /// What the driver says to a job; nothing, if it ended first. A job that slips in as it ends is answered by nobody and
+    /// dropped by nobody, so the reply alone would not tell.
+    async fn reply<T>(&self, reply: oneshot::Receiver<T>) -> Result<T, MeshError> {
+        tokio::select! {
+            biased;
+            reply = reply => reply.map_err(|_| MeshError::Stopped),
+            () = self.inner.stop.cancelled() => Err(MeshError::Stopped),
+        }
     }
 
     async fn send(&self, job: Job) -> Result<(), MeshError> {

@@ -18,17 +18,17 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What became of one request.
 #[derive(Debug, Clone)]
-pub struct Sample {
+pub(super) struct Sample {
     /// When it was due.
-    pub due: Instant,
+    pub(super) due: Instant,
     /// From then to the end of its answer.
-    pub took: Duration,
+    pub(super) took: Duration,
     /// Which host answered for each service of the chain, outermost first; or why it failed.
-    pub result: Result<Vec<(String, String)>, String>,
+    pub(super) result: Result<Vec<(String, String)>, String>,
 }
 
 /// A running load. Dropped, it stops.
-pub struct Load {
+pub(super) struct Load {
     samples: Arc<Mutex<Vec<Sample>>>,
     task: JoinHandle<()>,
 }
@@ -36,7 +36,7 @@ pub struct Load {
 impl Load {
     /// Starts `rate` requests a second for `service` at `entry`.
     #[must_use]
-    pub fn start(entry: SocketAddr, service: &str, rate: u32) -> Self {
+    pub(super) fn start(entry: SocketAddr, service: &str, rate: u32) -> Self {
         let samples = Arc::new(Mutex::new(Vec::new()));
         let authority = format!("{service}.mesh");
         let task = tokio::spawn(run(entry, authority, rate, Arc::clone(&samples)));
@@ -45,7 +45,7 @@ impl Load {
 
     /// All requests that have ended so far, in the order of their end.
     #[must_use]
-    pub fn samples(&self) -> Vec<Sample> {
+    pub(super) fn samples(&self) -> Vec<Sample> {
         self.samples.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

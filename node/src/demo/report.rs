@@ -9,23 +9,23 @@ const SLOW: Duration = Duration::from_millis(150);
 
 /// The closing table's figures.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Figures {
+pub(super) struct Figures {
     /// Requests that ended.
-    pub requests: usize,
+    pub(super) requests: usize,
     /// Of them, without a good answer.
-    pub failed: usize,
+    pub(super) failed: usize,
     /// Half of them were at most this slow.
     pub p50: Duration,
     /// 99 of 100 were at most this slow.
     pub p99: Duration,
     /// The slowest one.
-    pub max: Duration,
+    pub(super) max: Duration,
 }
 
 impl Figures {
     /// Of all requests that were due within `from..to`.
     #[must_use]
-    pub fn of(samples: &[Sample], from: Instant, to: Instant) -> Self {
+    pub(super) fn of(samples: &[Sample], from: Instant, to: Instant) -> Self {
         let chosen: Vec<&Sample> = samples.iter().filter(|s| s.due >= from && s.due < to).collect();
         let mut took: Vec<Duration> = chosen.iter().map(|s| s.took).collect();
         took.sort_unstable();
@@ -43,7 +43,7 @@ impl Figures {
 /// How long after `fault` the load was served as before: the end of the last request, due after it and before `until`,
 /// that failed or was slow. Zero if there was none.
 #[must_use]
-pub fn time_to_route_around(samples: &[Sample], fault: Instant, until: Instant) -> Duration {
+pub(super) fn time_to_route_around(samples: &[Sample], fault: Instant, until: Instant) -> Duration {
     samples
         .iter()
         .filter(|s| s.due + s.took >= fault && s.due < until)
@@ -55,7 +55,7 @@ pub fn time_to_route_around(samples: &[Sample], fault: Instant, until: Instant) 
 
 /// Has `host` answered for `service` in a request due within `from..to`?
 #[must_use]
-pub fn answered(samples: &[Sample], service: &str, host: &str, from: Instant, to: Instant) -> bool {
+pub(super) fn answered(samples: &[Sample], service: &str, host: &str, from: Instant, to: Instant) -> bool {
     samples
         .iter()
         .filter(|s| s.due >= from && s.due < to)

@@ -23,9 +23,9 @@ struct Actor {
 }
 
 /// One host: a node, its configuration, and its services.
-pub struct Host {
+pub(super) struct Host {
     /// Its name: one letter.
-    pub name: &'static str,
+    pub(super) name: &'static str,
     dir: PathBuf,
     gossip: u16,
     quic: u16,
@@ -35,10 +35,10 @@ pub struct Host {
 }
 
 /// What runs on a host: services, each with the one it calls.
-pub type Cast = &'static [(&'static str, Option<&'static str>)];
+pub(super) type Cast = &'static [(&'static str, Option<&'static str>)];
 
 /// All hosts, in a directory that goes when the stage does. Processes still running are killed with it.
-pub struct Stage {
+pub(super) struct Stage {
     hosts: Vec<Host>,
     _dir: tempfile::TempDir,
 }
@@ -64,7 +64,7 @@ impl Stage {
     ///
     /// # Errors
     /// If a file cannot be written, a port cannot be had, or a process does not start.
-    pub async fn set(cast: &[(&'static str, Cast)]) -> anyhow::Result<Self> {
+    pub(super) async fn set(cast: &[(&'static str, Cast)]) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("starling-demo-").tempdir().context("a directory for the demo")?;
         let ca = dir.path().join("CA");
         starling(&["ca", "init", "--trust-domain", "demo.example", "--dir"], &ca).await?;
@@ -85,7 +85,7 @@ impl Stage {
     ///
     /// # Panics
     /// If there is none.
-    pub fn host(&mut self, name: &str) -> &mut Host {
+    pub(super) fn host(&mut self, name: &str) -> &mut Host {
         self.hosts.iter_mut().find(|host| host.name == name).expect("a host of the cast")
     }
 
@@ -93,7 +93,7 @@ impl Stage {
     ///
     /// # Errors
     /// If that does not come about in time.
-    pub async fn wait_for(&self, alive: usize, services: &[(&str, usize)]) -> anyhow::Result<Duration> {
+    pub(super) async fn wait_for(&self, alive: usize, services: &[(&str, usize)]) -> anyhow::Result<Duration> {
         let start = Instant::now();
         for host in self.hosts.iter().filter(|host| host.agent.is_some()) {
             let what = format!("{alive} members and {services:?} as seen on host {}", host.name);
@@ -121,7 +121,7 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
 ///
 /// # Errors
 /// If it does not within 20 s; the error says `what` was waited for.
-pub async fn wait_until(what: &str, mut condition: impl AsyncFnMut() -> bool) -> anyhow::Result<Duration> {
+pub(super) async fn wait_until(what: &str, mut condition: impl AsyncFnMut() -> bool) -> anyhow::Result<Duration> {
     let start = Instant::now();
     while !condition().await {
         if start.elapsed() > PATIENCE {
@@ -171,7 +171,7 @@ impl Host {
     ///
     /// # Panics
     /// If the host has no such service.
-    pub fn address_of(&self, service: &str) -> SocketAddr {
+    pub(super) fn address_of(&self, service: &str) -> SocketAddr {
         self.actors.iter().find(|actor| actor.name == service).expect("a service of this host").address
     }
 
@@ -210,7 +210,7 @@ impl Host {
     ///
     /// # Errors
     /// If the process cannot be started.
-    pub fn start_agent(&mut self) -> anyhow::Result<()> {
+    pub(super) fn start_agent(&mut self) -> anyhow::Result<()> {
         let mut command = Command::new(program()?);
         command.args(["agent", "-c"]).arg(self.dir.join("starling.toml"));
         command.env_remove("STARLING_ADMIN").stdin(Stdio::null());
@@ -228,7 +228,7 @@ impl Host {
     ///
     /// # Errors
     /// If the process cannot be started.
-    pub fn start_service(&mut self, service: &str) -> anyhow::Result<()> {
+    pub(super) fn start_service(&mut self, service: &str) -> anyhow::Result<()> {
         let log = self.log(service)?;
         let Some(actor) = self.actors.iter_mut().find(|actor| actor.name == service) else { return Ok(()) };
         let mut command = Command::new(program()?);
@@ -247,7 +247,7 @@ impl Host {
     ///
     /// # Errors
     /// If the system refuses.
-    pub async fn kill_service(&mut self, service: &str) -> anyhow::Result<Instant> {
+    pub(super) async fn kill_service(&mut self, service: &str) -> anyhow::Result<Instant> {
         let actor = self.actors.iter_mut().find(|actor| actor.name == service).context("a service of this host")?;
         let mut process = actor.process.take().context("a running service")?;
         let at = Instant::now();
@@ -259,7 +259,7 @@ impl Host {
     ///
     /// # Errors
     /// If the system refuses.
-    pub async fn kill(&mut self) -> anyhow::Result<Instant> {
+    pub(super) async fn kill(&mut self) -> anyhow::Result<Instant> {
         let at = Instant::now();
         let mut victims: Vec<Child> = self.actors.iter_mut().filter_map(|actor| actor.process.take()).collect();
         victims.extend(self.agent.take());
@@ -276,7 +276,7 @@ impl Host {
     ///
     /// # Errors
     /// If a process cannot be started.
-    pub fn revive(&mut self) -> anyhow::Result<()> {
+    pub(super) fn revive(&mut self) -> anyhow::Result<()> {
         self.start_services()?;
         self.start_agent()
     }
@@ -285,7 +285,7 @@ impl Host {
     ///
     /// # Errors
     /// If the node does not answer, or not in JSON.
-    pub async fn ask(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+    pub(super) async fn ask(&self, arguments: &[&str]) -> anyhow::Result<Value> {
         let mut command = Command::new(program()?);
         command.args(arguments).args(["-o", "json", "--admin"]).arg(self.dir.join("admin.sock"));
         let output = command.output().await?;
@@ -299,7 +299,7 @@ impl Host {
     ///
     /// # Errors
     /// If the node does not answer.
-    pub async fn state_of(&self, member: &str) -> anyhow::Result<String> {
+    pub(super) async fn state_of(&self, member: &str) -> anyhow::Result<String> {
         let members = self.ask(&["members"]).await?;
         let found = list(&members).find(|m| m["name"] == member).and_then(|m| m["state"].as_str());
         Ok(found.unwrap_or("unknown").to_owned())
@@ -309,20 +309,20 @@ impl Host {
     ///
     /// # Errors
     /// If the node does not answer.
-    pub async fn retries(&self) -> anyhow::Result<u64> {
+    pub(super) async fn retries(&self) -> anyhow::Result<u64> {
         let routes = self.ask(&["stat"]).await?;
         Ok(list(&routes).filter_map(|route| route["retries"].as_u64()).sum())
     }
 
     /// Is the node's process running?
     #[must_use]
-    pub const fn is_up(&self) -> bool {
+    pub(super) const fn is_up(&self) -> bool {
         self.agent.is_some()
     }
 
     /// The last lines of the node's log, for an error message.
     #[must_use]
-    pub fn last_words(&self) -> String {
+    pub(super) fn last_words(&self) -> String {
         let text = std::fs::read_to_string(self.dir.join("agent.log")).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(5)..].join("\n")

@@ -159,6 +159,10 @@ async fn pass_on(
         load: Some(arrival.offer.load(arrival.shard.plane.epoch)),
         ..Default::default()
     };
+    if fields::size(&head.headers) > fields::MAX_FIELDS {
+        let detail = format!("{}: its answer's head has over {} bytes", arrival.offer.address, fields::MAX_FIELDS);
+        return Err(Failure::new(ErrorCode::UpstreamProtocol, detail));
+    }
     let broken =
         |error| Failure::new(ErrorCode::UpstreamReset, format!("{}: {error}", arrival.offer.address));
     let caller = |error: StreamError| Failure::new(ErrorCode::Cancelled, error.to_string());

@@ -17,14 +17,13 @@ use tokio::net::TcpStream;
 use bytes::Bytes;
 
 use crate::failure::Failure;
+use crate::fields;
 
 /// Idle connections kept for each application.
 const MAX_IDLE: usize = 64;
 /// An idle connection is not used after this time: below the keep-alive timeout of common servers (Node.js: 5 s), so
 /// that a request rarely meets a connection that its server is just closing.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-/// The most that the head of an answer may have, in bytes: with the names of its fields it must fit into a head of the hop.
-const MAX_HEAD: usize = 64 * 1024;
 /// How long a local application may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -172,7 +171,7 @@ where
 {
     let stream = connect_tcp(address).await?;
     let (sender, connection) = http1::Builder::new()
-        .max_buf_size(MAX_HEAD)
+        .max_buf_size(fields::MAX_FIELDS)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|source| LocalError::Exchange { address, source })?;

@@ -184,6 +184,8 @@ impl State {
 impl Driver {
     /// Runs until the last handle is gone, or until the node has left.
     pub(super) async fn run(mut self) {
+        // However this ends, nobody is to wait for an answer any more.
+        let _stopped = self.stop.clone().drop_guard();
         self.feed(Input::Tick).await;
         loop {
             let happening = self.next().await;
@@ -197,7 +199,6 @@ impl Driver {
                 Happening::Stop => return,
             }
             if self.handle_time().await {
-                self.stop.cancel();
                 return;
             }
         }

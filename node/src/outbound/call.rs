@@ -64,6 +64,11 @@ pub(super) async fn answer(
         record.follow_upload(upload);
     }
     let head = stream_header(shard, to, &mut parts, traceparent, upload.is_none());
+    // The library lets heads of up to twice its own limit through.
+    if head.target.len() + fields::size(&head.headers) > fields::MAX_FIELDS {
+        let detail = format!("a request's head may have {} bytes", fields::MAX_FIELDS);
+        return refuse(record, to, &Failure::new(ErrorCode::HeaderTooLarge, detail));
+    }
     let idempotent = is_idempotent(parts.method.as_str());
     Call { shard: Arc::clone(shard), cluster, head, upload, idempotent, deadline, tries, record }.run(to).await
 }

@@ -16,12 +16,11 @@ use super::answer_body::AnswerBody;
 use super::{Destination, Way, call, tcp};
 use crate::answer;
 use crate::failure::Failure;
+use crate::fields;
 use crate::shard::Shard;
 
 /// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// The most that the head of a request may have, in bytes: what common servers allow.
-const MAX_HEAD: usize = 64 * 1024;
 
 /// Serves one connection until it ends; on drain, until its current request is answered.
 pub(super) async fn serve(shard: Arc<Shard>, stream: TcpStream, way: Way) {
@@ -36,7 +35,7 @@ pub(super) async fn serve(shard: Arc<Shard>, stream: TcpStream, way: Way) {
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MAX_HEAD)
+        .max_buf_size(fields::MAX_FIELDS)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::pin!(connection);

@@ -14,7 +14,7 @@ use super::Shard;
 /// How often it is looked which services are called.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A service counts as in use for this long after its last request.
-const IN_USE: Duration = Duration::from_secs(300);
+const IN_USE: Duration = Duration::from_mins(5);
 /// Nodes that are kept connected ahead of need; the others of a very large service are dialed when chosen.
 const MOST_TARGETS: usize = 128;
 

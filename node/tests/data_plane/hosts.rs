@@ -38,7 +38,6 @@ pub(crate) struct Plan<'w> {
     name: &'static str,
     services: Vec<(&'static str, SocketAddr, &'static str, u16)>,
     listeners: Vec<&'static str>,
-    more: String,
 }
 
 /// A node of this process.
@@ -82,7 +81,7 @@ impl World {
 
     /// A node of this name, which joins the first one that was started.
     pub(crate) fn node(&self, name: &'static str) -> Plan<'_> {
-        Plan { world: self, name, services: Vec::new(), listeners: Vec::new(), more: String::new() }
+        Plan { world: self, name, services: Vec::new(), listeners: Vec::new() }
     }
 
     /// The files of a node whose certificate names these services.
@@ -140,12 +139,6 @@ impl Plan<'_> {
         self
     }
 
-    /// More lines for the end of its configuration.
-    pub(crate) fn with(mut self, text: &str) -> Self {
-        self.more.push_str(text);
-        self
-    }
-
     fn write(&self) -> (Place, Identity) {
         let dir = self.world.path(self.name);
         let named: Vec<&str> = self.services.iter().map(|(name, ..)| *name).collect();
@@ -172,7 +165,6 @@ impl Plan<'_> {
         for (port, service) in (FIRST_LISTENER..).zip(&self.listeners) {
             writeln!(text, "[[listener]]\naddress = \"{ip}:{port}\"\nservice = {service:?}").unwrap();
         }
-        text.push_str(&self.more);
         std::fs::write(dir.join("starling.toml"), text).unwrap();
         (Place { ip, dir, listeners: self.listeners.clone() }, identity)
     }

@@ -27,13 +27,13 @@ impl Peers {
         }
         let (reply, state) = oneshot::channel();
         self.tell(Job::State { receiver: node, reply }).await?;
-        let state = state.await.map_err(|_| AskError::Stopped)?;
+        let state = self.reply(state).await?;
         let (peer, answer) = self.ask(at, control_request::Kind::Join(state)).await?;
         match answer {
             control_response::Kind::Join(state) => {
                 let (reply, outcome) = oneshot::channel();
                 self.tell(Job::Joined { peer, state: Box::new(state), answer: false, reply }).await?;
-                let outcome = outcome.await.map_err(|_| AskError::Stopped)?;
+                let outcome = self.reply(outcome).await?;
                 outcome.map(drop).map_err(AskError::Answer)
             }
             _ => Err(AskError::Other),
@@ -145,6 +145,15 @@ impl Peers {
     /// Hands something to the driver.
     pub(super) async fn tell(&self, job: Job) -> Result<(), AskError> {
         self.jobs.send(job).await.map_err(|_| AskError::Stopped)
+    }
+
+    /// What the driver says, unless it ends first.
+    pub(super) async fn reply<T>(&self, reply: oneshot::Receiver<T>) -> Result<T, AskError> {
+        tokio::select! {
+            biased;
+            reply = reply => reply.map_err(|_| AskError::Stopped),
+            () = self.stop.cancelled() => Err(AskError::Stopped),
+        }
     }
 
     /// Is this name a member's?

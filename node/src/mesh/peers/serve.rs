@@ -101,7 +101,7 @@ impl Peers {
                 let (reply, outcome) = oneshot::channel();
                 let state = Box::new(state);
                 self.tell(Job::Joined { peer: name.clone(), state, answer: true, reply }).await?;
-                let outcome = outcome.await.map_err(|_| AskError::Stopped)?;
+                let outcome = self.reply(outcome).await?;
                 self.adopt(from);
                 match outcome {
                     Ok(state) => state.map(|state| control_response::Kind::Join(*state)),
@@ -114,17 +114,17 @@ impl Peers {
                 let ids = ids.filter_map(|id| NodeId::try_from(&id[..]).ok()).collect();
                 let (reply, resolved) = oneshot::channel();
                 self.tell(Job::Resolve { ids, reply }).await?;
-                resolved.await.ok().map(control_response::Kind::Resolved)
+                Some(control_response::Kind::Resolved(self.reply(resolved).await?))
             }
             Some(control_request::Kind::Ping(_)) => {
                 let (reply, pong) = oneshot::channel();
                 self.tell(Job::Ping { reply }).await?;
-                pong.await.ok().map(control_response::Kind::Pong)
+                Some(control_response::Kind::Pong(self.reply(pong).await?))
             }
             Some(control_request::Kind::Pull(pull)) => {
                 let (reply, pulled) = oneshot::channel();
                 self.tell(Job::Pull { pull, reply }).await?;
-                pulled.await.ok().map(control_response::Kind::Pulled)
+                Some(control_response::Kind::Pulled(self.reply(pulled).await?))
             }
             None => Some(error("unknown-request", "this version knows no such request")),
         };
