@@ -56,10 +56,11 @@ async fn serve_stream(shard: Arc<Shard>, peer: Arc<PeerIdentity>, mut send: Send
         Ok((offer, permit)) => {
             let _serving = shard.plane.drain.hold();
             let arrival = Arrival { shard, peer, offer, permit, head, started };
+            // Boxed, so that what is spawned for each stream is small to move.
             if arrival.head.protocol() == Protocol::Tcp {
-                tcp::serve(arrival, send, recv).await;
+                Box::pin(tcp::serve(arrival, send, recv)).await;
             } else {
-                http::serve(arrival, send, recv).await;
+                Box::pin(http::serve(arrival, send, recv)).await;
             }
         }
         Err(failure) => {

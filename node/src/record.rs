@@ -77,12 +77,7 @@ impl Record {
         Self::new(telemetry, inner, open, arrival.started)
     }
 
-    fn new(
-        telemetry: &Arc<Telemetry>,
-        inner: RequestRecord,
-        open: Option<OpenConnection>,
-        started: Instant,
-    ) -> Self {
+    fn new(telemetry: &Arc<Telemetry>, inner: RequestRecord, open: Option<OpenConnection>, started: Instant) -> Self {
         Self {
             telemetry: Arc::clone(telemetry),
             started,

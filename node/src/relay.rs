@@ -87,12 +87,7 @@ pub(crate) async fn relay(
     ended
 }
 
-async fn upwards(
-    reader: &OwnedReadHalf,
-    early: Bytes,
-    send: &mut SendHalf,
-    counts: &Counts,
-) -> Result<(), RelayError> {
+async fn upwards(reader: &OwnedReadHalf, early: Bytes, send: &mut SendHalf, counts: &Counts) -> Result<(), RelayError> {
     counts.sent.fetch_add(early.len() as u64, Ordering::Relaxed);
     send.write_raw(early).await.map_err(RelayError::Hop)?;
     loop {

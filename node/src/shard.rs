@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use starling_proto::ErrorCode;
 use starling_transport::{Dialer, Incoming, Limits, Listener, Pool, PoolSettings, ShardSocket, Tls};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -99,7 +100,7 @@ async fn run(plan: ShardPlan, ready: &std::sync::mpsc::Sender<Result<Pool, Strin
     let bound = Listener::start(quic, &tls, &limits)
         .map_err(|error| error.to_string())
         .and_then(|listener| Ok((listener, Dialer::bind(local, &tls, &limits).map_err(|error| error.to_string())?)));
-    let (listener, dialer) = match bound {
+    let (mut listener, dialer) = match bound {
         Ok(bound) => bound,
         Err(reason) => return drop(ready.send(Err(reason))),
     };
@@ -125,16 +126,19 @@ async fn run(plan: ShardPlan, ready: &std::sync::mpsc::Sender<Result<Pool, Strin
     tokio::spawn(links::tell(shard.pool.linked(), mesh.clone()));
     let _ = ready.send(Ok(shard.pool.clone()));
     tokio::select! {
-        () = serve_peers(&shard, listener, &mesh) => {}
+        () = serve_peers(&shard, &mut listener, &mesh) => {}
         () = stop.cancelled() => {}
     }
+    // Told, peers never send a request into a connection that ended here: they might wait for its answer.
     dialer.close();
-    let _ = tokio::time::timeout(Duration::from_millis(200), dialer.wait_idle()).await;
+    listener.close(ErrorCode::Draining, "this node stops");
+    let told = async { tokio::join!(dialer.wait_idle(), listener.wait_idle()) };
+    let _ = tokio::time::timeout(Duration::from_millis(200), told).await;
 }
 
 /// Takes connections of peers until the shard ends. While the node drains no new ones are taken, and those that are there
 /// are told with each stream they open.
-async fn serve_peers(shard: &Arc<Shard>, mut listener: Listener, mesh: &Mesh) {
+async fn serve_peers(shard: &Arc<Shard>, listener: &mut Listener, mesh: &Mesh) {
     let mut drain = shard.plane.drain.clone();
     let mut draining = false;
     loop {

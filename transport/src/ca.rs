@@ -93,10 +93,11 @@ pub fn init(dir: &Path, trust_domain: &TrustDomain) -> Result<(), CaError> {
     let key = KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
     let certificate = root_params(trust_domain)?.self_signed(&key)?;
     let admin = KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
-    files::write(&dir.join(name::CA_KEY), &key.serialize_pem(), Secret::Yes)?;
-    files::write(&dir.join(name::CA_CERTIFICATE), &certificate.pem(), Secret::No)?;
-    files::write(&dir.join(name::GROUP_KEYS), &group_key::first(), Secret::Yes)?;
-    files::write(&dir.join(name::ADMIN_KEY), &admin.serialize_pem(), Secret::Yes)?;
+    // The key first: who makes an authority here at the same time fails at it, and changes nothing.
+    files::create(&dir.join(name::CA_KEY), &key.serialize_pem(), Secret::Yes)?;
+    files::create(&dir.join(name::CA_CERTIFICATE), &certificate.pem(), Secret::No)?;
+    files::create(&dir.join(name::GROUP_KEYS), &group_key::first(), Secret::Yes)?;
+    files::create(&dir.join(name::ADMIN_KEY), &admin.serialize_pem(), Secret::Yes)?;
     files::write(&dir.join(name::ADMIN_PUBLIC), &admin.public_key_pem(), Secret::No)?;
     Ok(())
 }

@@ -19,6 +19,7 @@ pub mod drain;
 mod group_key;
 mod identity;
 mod limits;
+mod noise;
 mod listener;
 mod pool;
 mod port;

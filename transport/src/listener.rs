@@ -3,10 +3,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::HandshakeData;
-use quinn::{ConnectionError, Endpoint, ServerConfig, TokioRuntime, VarInt};
+use quinn::{ConnectionError, Endpoint, Runtime, ServerConfig, TokioRuntime, VarInt};
 use starling_proto::ErrorCode;
 use tokio::task::JoinSet;
 
+use crate::noise::Watched;
 use crate::port::ShardSocket;
 use crate::refusal::Refusal;
 use crate::tls::{RefusedPeer, Verdict};
@@ -51,7 +52,10 @@ impl Listener {
     pub fn start(socket: ShardSocket, tls: &Tls, limits: &Limits) -> Result<Self, ListenerError> {
         let config = tls.listening(limits);
         let endpoint_config = tls.listening_endpoint(socket.shard);
-        let endpoint = Endpoint::new(endpoint_config, Some(config.clone()), socket.socket, Arc::new(TokioRuntime))?;
+        let runtime = Arc::new(TokioRuntime);
+        let socket = Watched::new(runtime.wrap_udp_socket(socket.socket)?, Arc::clone(tls.refusals()));
+        let endpoint =
+            Endpoint::new_with_abstract_socket(endpoint_config, Some(config.clone()), Arc::new(socket), runtime)?;
         let (tls, limits) = (tls.clone(), limits.clone());
         Ok(Self { endpoint, tls, limits, config, handshakes: JoinSet::new(), draining: false })
     }

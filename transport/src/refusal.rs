@@ -1,11 +1,11 @@
-//! Why a handshake came to nothing, and how often.
+//! Why a handshake came to nothing, or a datagram was no part of any, and how often.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! refusals {
     ($($(#[$doc:meta])* $name:ident = $word:literal;)*) => {
-        /// Why a handshake was refused.
+        /// Why a handshake, or a datagram, was refused.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Refusal {
             $($(#[$doc])* $name,)*
@@ -53,6 +53,9 @@ refusals! {
     Draining = "draining";
     /// The peer gave up, or broke the protocol.
     Aborted = "aborted";
+    /// A datagram that can belong to no connection of this node. What passes for QUIC by its header and fails to decrypt, or
+    /// comes twice, is dropped by QUIC itself and not counted.
+    Noise = "noise";
 }
 
 impl fmt::Display for Refusal {
@@ -77,7 +80,7 @@ impl RefusedCertificate {
     }
 }
 
-/// Handshakes that came to nothing since the start, by reason. Shared by the shards of a node.
+/// Handshakes that came to nothing, and datagrams that were noise, since the start, by reason. Shared by the shards of a node.
 #[derive(Debug, Default)]
 pub struct Refusals {
     counts: [AtomicU64; Refusal::ALL.len()],

@@ -22,6 +22,7 @@ use self::keys::Keys;
 use self::verifier::Verifier;
 pub(crate) use self::verifier::{RefusedPeer, Verdict};
 use crate::limits::Limits;
+use crate::noise;
 use crate::refusal::Refusals;
 use crate::trust::{Role, Trust};
 use crate::{Alpn, Identity};
@@ -36,7 +37,7 @@ struct Shared {
     trust: Trust,
     certified: Arc<CertifiedKey>,
     keys: Keys,
-    refusals: Refusals,
+    refusals: Arc<Refusals>,
 }
 
 /// The certificate's key cannot be used for TLS 1.3.
@@ -55,7 +56,7 @@ impl Tls {
             trust: identity.trust().clone(),
             certified: Arc::new(identity.certified.clone()),
             keys: Keys::derive(identity.gossip_seed()),
-            refusals: Refusals::default(),
+            refusals: Arc::default(),
         }));
         // What works once works always: nothing below fails by a peer's doing.
         tls.try_server(&Verdict::default())?;
@@ -63,8 +64,8 @@ impl Tls {
         Ok(tls)
     }
 
-    /// Handshakes refused since the start, by reason.
-    pub fn refusals(&self) -> &Refusals {
+    /// Handshakes and datagrams refused since the start, by reason.
+    pub fn refusals(&self) -> &Arc<Refusals> {
         &self.0.refusals
     }
 
@@ -76,8 +77,9 @@ impl Tls {
     /// For an endpoint that listens as shard `shard` of the node.
     pub(crate) fn listening_endpoint(&self, shard: u8) -> EndpointConfig {
         let mut config = EndpointConfig::new(Arc::new(self.0.keys.reset.clone()));
-        let ids = ShardIds::new(shard, self.0.keys.boot, self.0.keys.connection_id.clone());
-        config.cid_generator(move || Box::new(ids.clone()));
+        let Keys { boot, connection_id, .. } = &self.0.keys;
+        let ids = ShardIds::new(shard, *boot, connection_id.clone(), Arc::clone(self.refusals()));
+        config.cid_generator(move || Box::new(ids.clone())).supported_versions(vec![noise::QUIC_1]);
         config
     }
 

@@ -136,6 +136,8 @@ impl Engine {
         let waiting = self.contacts.candidates().saturating_sub(1);
         if let Err(refusal) = self.admission.check_room(node, &proof.verified.spiffe, waiting) {
             self.contacts.remove(node);
+            // What it signed was kept for the case that it is admitted.
+            self.catalog.forget(node);
             return Err(match refusal {
                 Refusal::NameTaken { .. } => Rejection::NameTaken,
                 _ => Rejection::MemberLimit,

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -7,7 +8,7 @@ use starling_proto::{Generation, MemberIdentity, NodeId};
 
 use super::{Engine, Output};
 use crate::Event;
-use crate::catalog::{Change, RecordError, key};
+use crate::catalog::{Change, MAX_RECORDS, RecordError, key};
 
 /// The most values of one state that are refused before the rest of it is left unread.
 const MAX_REFUSED: usize = 256;
@@ -69,7 +70,15 @@ impl Engine {
     /// The values of a peer's full state.
     pub(super) fn merge_records(&mut self, records: &[v1::SignedValue]) {
         let mut refused = 0;
+        let mut read: BTreeMap<&[u8], usize> = BTreeMap::new();
         for record in records {
+            let of_owner = read.entry(&record.owner).or_default();
+            *of_owner += 1;
+            if *of_owner > MAX_RECORDS {
+                // Nobody can hold so many of one owner: it is a flood, be it signed.
+                self.counters.records_rejected += 1;
+                break;
+            }
             refused += usize::from(!self.merge_record(record));
             if refused > MAX_REFUSED {
                 // Each takes a check of a signature; an honest peer has hardly one to refuse.

@@ -139,6 +139,27 @@ fn a_flood_of_members_and_records_is_left_unread() {
 }
 
 #[test]
+fn more_records_of_one_owner_than_it_can_have_are_left_unread() {
+    let mut world = World::mesh(1, 2);
+    let mut state = world.nodes[1].engine.join_state(None);
+    let owner = *world.nodes[1].engine.identity();
+    let mut catalog = crate::catalog::Catalog::new(owner.node_id, owner.generation);
+    let body = |n: u32| v1::NodeRecord { shards: n, ..Default::default() }.encode_to_vec().into();
+    let mut sign = |n| v1::SignedValue::decode(catalog.set("node", body(n), &World::key(1)).unwrap()).unwrap();
+    state.records = (1..=1_000).map(&mut sign).collect();
+    world.input(0, Input::Joined { peer: spiffe("n1"), state });
+    let counters = world.nodes[0].engine.counters();
+    assert_eq!(counters.records_rejected, 1);
+    let known = world.nodes[0].engine.catalog().values_of(owner.node_id).map(|value| value.sequence).max();
+    assert_eq!(known, Some(crate::catalog::MAX_RECORDS as u64));
+    // The rest comes the usual way.
+    let newest = sign(1_001).encode_to_vec().into();
+    world.input(0, Input::Value { owner: owner.node_id, key: "node".to_owned(), value: newest });
+    let known = world.nodes[0].engine.catalog().values_of(owner.node_id).find(|value| value.key == "node").unwrap();
+    assert_eq!(known.sequence, 1_001);
+}
+
+#[test]
 fn a_claimed_floor_of_a_third_party_freezes_nobody() {
     let mut world = World::mesh(1, 2);
     let c = world.add("c");

@@ -11,9 +11,8 @@ use http::{HeaderValue, Method, Request, Uri, Version};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use starling_proto::{ErrorCode, Protocol};
 use starling_proto::mesh::v1;
-use starling_routing::Deadline;
+use starling_proto::{ErrorCode, Protocol};
 use starling_transport::{RecvHalf, SendHalf, StreamError};
 
 use super::local_pool::Answered;
@@ -70,7 +69,6 @@ pub(super) async fn serve(arrival: Arrival, mut send: SendHalf, recv: RecvHalf) 
                 Ok(()) if record.bytes_out() > FLUSHED_WITHOUT_CARE => {
                     drop((record, in_flight));
                     let _ = send.stopped().await;
-                    return;
                 }
                 Ok(()) => {}
                 Err(failure) => {
@@ -119,24 +117,18 @@ fn to_request(
     Ok(request)
 }
 
-/// Waits for the head of the answer: no longer than the deadline, nor than the caller does.
+/// Waits for the head of the answer, no longer than the caller does: its node holds the deadline, and stops the stream
+/// when it passes.
 async fn ask(
     arrival: &Arrival,
     request: Request<LocalBody>,
     send: &mut SendHalf,
 ) -> Result<Answered<LocalBody>, Failure> {
-    let deadline = Deadline::of_hop(arrival.head.deadline_ms, arrival.started);
     let exchange = arrival.shard.local_http.send(arrival.offer.address, request);
     tokio::select! {
         biased;
         answered = exchange => Ok(answered?),
-        _ = send.stopped() => {
-            Err(Failure::new(ErrorCode::Cancelled, "the caller went away"))
-        }
-        () = tokio::time::sleep_until(deadline.at().into()) => {
-            let detail = format!("{} did not answer before the deadline", arrival.offer.address);
-            Err(Failure::new(ErrorCode::Deadline, detail))
-        }
+        _ = send.stopped() => Err(Failure::new(ErrorCode::Cancelled, "the caller went away")),
     }
 }
 
@@ -163,8 +155,7 @@ async fn pass_on(
         let detail = format!("{}: its answer's head has over {} bytes", arrival.offer.address, fields::MAX_FIELDS);
         return Err(Failure::new(ErrorCode::UpstreamProtocol, detail));
     }
-    let broken =
-        |error| Failure::new(ErrorCode::UpstreamReset, format!("{}: {error}", arrival.offer.address));
+    let broken = |error| Failure::new(ErrorCode::UpstreamReset, format!("{}: {error}", arrival.offer.address));
     let caller = |error: StreamError| Failure::new(ErrorCode::Cancelled, error.to_string());
     let first = at_hand(&mut body).await;
     let mut ended = match first {

@@ -104,7 +104,8 @@ where
         loop {
             let (mut sender, kept) = match self.take(address) {
                 Some(sender) => (sender, true),
-                None => (connect(address).await?, false),
+                // Boxed: rare, and large to carry along in every request.
+                None => (Box::pin(connect(address)).await?, false),
             };
             match sender.try_send_request(request).await {
                 Ok(response) => return Ok(Answered { response, sender }),
@@ -210,6 +211,8 @@ mod tests {
                 read_head(&mut stream).await;
                 stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
             }
+            // It hangs up last: otherwise the connection may be gone before it is ready again.
+            assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
         });
         let pool = LocalPool::default();
         for _ in 0..2 {
@@ -219,6 +222,7 @@ mod tests {
             sender.ready().await.unwrap();
             pool.put_back(address, sender);
         }
+        drop(pool);
         server.await.unwrap();
     }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use starling_proto::{ErrorCode, Protocol};
 use starling_proto::mesh::v1;
+use starling_proto::{ErrorCode, Protocol};
 use starling_transport::{RecvHalf, SendHalf};
 
 use super::local_pool::connect_tcp;

@@ -109,18 +109,12 @@ impl Call {
     ) -> Result<v1::ResponseHead, Unanswered> {
         let mut reading = pin!(recv.recv_head::<v1::ResponseHead>(frame::MAX_HEAD));
         let mut silent = pin!(connection.silent());
-        let deadline = tokio::time::sleep_until(self.deadline.at().into());
-        let mut deadline = pin!(deadline);
         // The time for one try begins when the request has been sent whole.
         let mut try_until = pumping.is_none().then(|| self.try_until()).flatten();
         let mut watch_silence = true;
         loop {
-            let patience = async {
-                match try_until {
-                    Some(at) => tokio::time::sleep_until(at.into()).await,
-                    None => std::future::pending().await,
-                }
-            };
+            // One timer for both: it is set for every request.
+            let patience = try_until.unwrap_or(self.deadline.at());
             tokio::select! {
                 biased;
                 head = &mut reading => {
@@ -144,15 +138,15 @@ impl Call {
                     }
                     watch_silence = false;
                 }
-                () = patience => {
+                () = tokio::time::sleep_until(patience.into()) => {
+                    if try_until.is_none() {
+                        return Err(Failure::new(ErrorCode::Deadline, "no answer before the deadline").into());
+                    }
                     if let Some(after) = self.go_elsewhere(key, ErrorCode::TryTimeout) {
                         let failure = Failure::new(ErrorCode::TryTimeout, "no answer in time for one try");
                         return Err(Unanswered { failure, again_after: Some(after) });
                     }
                     try_until = None;
-                }
-                () = &mut deadline => {
-                    return Err(Failure::new(ErrorCode::Deadline, "no answer before the deadline").into());
                 }
             }
         }

@@ -159,7 +159,7 @@ impl Call {
             pick.on_outcome(Outcome::Failed, now);
             return refuse(self.record, to, &Failure::new(ErrorCode::HopProtocol, "the far node's answer is not HTTP"));
         };
-        pick.on_outcome(Outcome::of_status(head.status as u16), now);
+        pick.on_outcome(Outcome::of_status(status.as_u16()), now);
         self.record.on_status(status);
         if head.has_content_length {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(head.content_length));

@@ -34,8 +34,11 @@ pub(crate) fn bind_shared(address: SocketAddr) -> io::Result<std::net::TcpListen
 }
 
 /// Accepts until the node drains; `take` gets each connection.
-pub(crate) async fn accept<F>(shard: Arc<Shard>, listener: std::net::TcpListener, take: impl Fn(Arc<Shard>, TcpStream) -> F)
-where
+pub(crate) async fn accept<F>(
+    shard: Arc<Shard>,
+    listener: std::net::TcpListener,
+    take: impl Fn(Arc<Shard>, TcpStream) -> F,
+) where
     F: Future<Output = ()> + Send + 'static,
 {
     let listener = match TcpListener::from_std(listener) {

@@ -62,20 +62,21 @@ async fn answer_one(
 ) -> Response<AnswerBody> {
     match way {
         Way::To { .. } if request.method() == Method::CONNECT => {
-            let failure = Failure::new(ErrorCode::BadRequest, "CONNECT is for proxy.http: this address leads to one service");
+            let failure =
+                Failure::new(ErrorCode::BadRequest, "CONNECT is for proxy.http: this address leads to one service");
             call::own(answer::to_error(&failure, ""))
         }
         Way::To { destination, .. } => call::answer(shard, destination, request, peer).await,
         Way::Proxy => match Destination::of_target(request.uri(), &shard.plane.suffix) {
             Ok(destination) if request.method() == Method::CONNECT => {
                 let upgrade = hyper::upgrade::on(&mut request);
-                tcp::tunnel(shard, destination, upgrade, peer).await
+                Box::pin(tcp::tunnel(shard, destination, upgrade, peer)).await
             }
             Ok(destination) => call::answer(shard, &destination, request, peer).await,
             Err(error) => {
                 let failure = Failure::new(ErrorCode::NotAMeshName, error.to_string());
                 call::own(answer::to_error(&failure, ""))
-            },
+            }
         },
     }
 }

@@ -27,13 +27,12 @@ pub(super) async fn connect(
     endpoint: &Endpoint,
 ) -> Result<Connection, Failure> {
     let target = Target { spiffe: endpoint.spiffe.clone(), address: endpoint.address };
-    let connected = match shard.pool.try_connection(&target) {
-        Some(connected) => connected,
-        None => {
-            let wait = deadline.connect_wait(tries.has_elsewhere(&endpoint.key, cluster), Instant::now());
-            let connecting = tokio::time::timeout(wait, shard.pool.connection(&target));
-            connecting.await.unwrap_or(Err(ConnectError::Timeout(wait)))
-        }
+    let connected = if let Some(connected) = shard.pool.try_connection(&target) {
+        connected
+    } else {
+        let wait = deadline.connect_wait(tries.has_elsewhere(&endpoint.key, cluster), Instant::now());
+        let connecting = tokio::time::timeout(wait, shard.pool.connection(&target));
+        Box::pin(connecting).await.unwrap_or(Err(ConnectError::Timeout(wait)))
     };
     let connection = connected.map_err(|error| Failure::from(&error))?;
     if connection.peer().may_run(&endpoint.key.service) {

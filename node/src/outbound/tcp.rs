@@ -88,9 +88,10 @@ async fn carry(stream: TcpStream, early: Bytes, opened: Opened, mut record: Reco
 async fn open(shard: &Arc<Shard>, to: &Destination, record: &mut Record) -> Result<Opened, Failure> {
     let now = Instant::now();
     let clusters = shard.plane.clusters.load();
-    let cluster = clusters.cluster(&to.service).cloned().ok_or_else(|| {
-        Failure::new(ErrorCode::NoSuchService, format!("nobody in the mesh offers {}", to.service))
-    })?;
+    let cluster = clusters
+        .cluster(&to.service)
+        .cloned()
+        .ok_or_else(|| Failure::new(ErrorCode::NoSuchService, format!("nobody in the mesh offers {}", to.service)))?;
     drop(clusters);
     cluster.budget().on_request(now);
     let deadline = Deadline::default_within(shard.plane.timeout(), now);
@@ -162,9 +163,7 @@ async fn ask(
             Err(reach::refused(connection, &answer.error, answer.detail))
         }
     };
-    let until = deadline
-        .try_until_within(shard.plane.defaults.try_timeout, Instant::now())
-        .unwrap_or(deadline.at());
+    let until = deadline.try_until_within(shard.plane.defaults.try_timeout, Instant::now()).unwrap_or(deadline.at());
     tokio::select! {
         biased;
         opened = exchange => opened.map(|(send, recv)| (send, recv, outstanding)),

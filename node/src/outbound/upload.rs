@@ -64,8 +64,7 @@ where
     /// Wraps the body of a request.
     pub(crate) fn new(body: B) -> Self {
         let ended = body.is_end_stream();
-        let state =
-            State { body, kept: Vec::new(), kept_bytes: 0, total_bytes: 0, whole: true, ended, failed: None };
+        let state = State { body, kept: Vec::new(), kept_bytes: 0, total_bytes: 0, whole: true, ended, failed: None };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 

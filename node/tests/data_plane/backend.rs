@@ -21,7 +21,6 @@ pub(crate) type AnyBody = UnsyncBoxBody<Bytes, std::io::Error>;
 pub(crate) struct Seen {
     pub(crate) head: request::Parts,
     pub(crate) body: Bytes,
-    pub(crate) trailers: Option<http::HeaderMap>,
 }
 
 impl Seen {
@@ -51,8 +50,7 @@ impl Backend {
                     let (head, body) = request.into_parts();
                     // A caller that goes away is not worth an answer.
                     let body = body.collect().await.map_err(|error| error.to_string())?;
-                    let trailers = body.trailers().cloned();
-                    let request = Seen { head, body: body.to_bytes(), trailers };
+                    let request = Seen { head, body: body.to_bytes() };
                     let response = answer(&request);
                     seen.lock().unwrap().push(request);
                     Ok::<_, String>(response)

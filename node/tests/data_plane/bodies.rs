@@ -300,10 +300,15 @@ async fn an_answer_that_refuses_an_upload_early_reaches_the_caller() {
 #[tokio::test]
 async fn an_upload_that_breaks_off_is_never_taken_for_a_whole_one() {
     let (outcome, mut is_outcome) = mpsc::unbounded_channel();
+    let begun = Arc::new(Notify::new());
+    let has_begun = Arc::clone(&begun);
     let backend = Backend::raw(move |mut stream| {
-        let outcome = outcome.clone();
+        let (outcome, begun) = (outcome.clone(), Arc::clone(&begun));
         async move {
-            let mut all = Vec::new();
+            read_head(&mut stream).await;
+            let mut all = vec![0; "4\r\nhalf\r\n".len()];
+            stream.read_exact(&mut all).await.unwrap();
+            begun.notify_one();
             let _ = stream.read_to_end(&mut all).await;
             outcome.send(String::from_utf8(all).unwrap()).unwrap();
         }
@@ -316,6 +321,8 @@ async fn an_upload_that_breaks_off_is_never_taken_for_a_whole_one() {
     let mut stream = TcpStream::connect(web.way("orders")).await.unwrap();
     let request = "POST / HTTP/1.1\r\nhost: orders.mesh\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n";
     stream.write_all(request.as_bytes()).await.unwrap();
+    // Earlier, nothing might have left the node yet.
+    soon("the first half", has_begun.notified()).await;
     drop(stream);
     let got = soon("the application's view", is_outcome.recv()).await.unwrap();
     assert!(!got.ends_with("0\r\n\r\n"), "{got}");

@@ -19,7 +19,6 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
-    pub(crate) trailers: Option<HeaderMap>,
 }
 
 impl Answer {
@@ -45,10 +44,8 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let stream = TcpStream::connect(to).await.unwrap();
-    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
-        .max_buf_size(512 * 1024)
-        .handshake(TokioIo::new(stream))
-        .await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::Builder::new().max_buf_size(512 * 1024).handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     sender.send_request(request).await
 }
@@ -62,8 +59,7 @@ where
     soon("an answer", async {
         let (head, body) = send(to, request).await?.into_parts();
         let body = body.collect().await?;
-        let trailers = body.trailers().cloned();
-        Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes(), trailers })
+        Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes() })
     })
     .await
 }

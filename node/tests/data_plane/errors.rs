@@ -92,7 +92,10 @@ async fn an_answer_that_breaks_off_is_never_taken_for_a_whole_one() {
         web.finds("orders", 1).await;
         match try_call(web.way("orders"), get("/")).await {
             Ok(answer) => assert_eq!(answer.error(), (502, "upstream-reset"), "{kind}"),
-            Err(error) => assert!(error.is_incomplete_message() || error.is_body_write_aborted() || !error.is_user(), "{kind}: {error}"),
+            Err(error) => assert!(
+                error.is_incomplete_message() || error.is_body_write_aborted() || !error.is_user(),
+                "{kind}: {error}"
+            ),
         }
     }
 }

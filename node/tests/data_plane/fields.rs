@@ -40,7 +40,8 @@ async fn fields_of_one_connection_end_there_both_ways() {
     let _orders = world.node("orders-1").offers("orders", backend.address).start();
     let web = world.node("web-1").reaches("orders").start();
     web.finds("orders", 1).await;
-    let request = b"GET / HTTP/1.1\r\nhost: orders.mesh\r\nconnection: close, x-secret\r\nx-secret: 1\r\nkeep-alive: 3\r\n\
+    let request =
+        b"GET / HTTP/1.1\r\nhost: orders.mesh\r\nconnection: close, x-secret\r\nx-secret: 1\r\nkeep-alive: 3\r\n\
         proxy-connection: keep-alive\r\nte: gzip\r\nupgrade: h2c\r\nx-public: 1\r\n\r\n";
     let (answer, _) = exchange(web.way("orders"), request).await;
     let answer = String::from_utf8(answer).unwrap();

@@ -93,6 +93,11 @@ impl World {
         Identity::load(&out).unwrap()
     }
 
+    /// Starts a node that was stopped, as it was.
+    pub(crate) fn restart(place: &Place) -> Running {
+        Running::start(place.clone(), Identity::load(&place.dir.join("identity")).unwrap())
+    }
+
     pub(crate) fn tls(&self, name: &str, services: &[&str]) -> Tls {
         Tls::try_new(&self.identity(name, services)).unwrap()
     }
@@ -172,6 +177,22 @@ impl Plan<'_> {
     /// Starts it in this process.
     pub(crate) fn start(self) -> Running {
         let (place, identity) = self.write();
+        Running::start(place, identity)
+    }
+
+    /// Starts it as a process.
+    pub(crate) fn spawn(self) -> Process {
+        let (place, _) = self.write();
+        let log = std::fs::File::create(place.dir.join("agent.log")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_starling"));
+        command.args(["agent", "-c"]).arg(place.dir.join("starling.toml"));
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        Process { child }
+    }
+}
+
+impl Running {
+    fn start(place: Place, identity: Identity) -> Self {
         let sources = Sources { file: Some(place.dir.join("starling.toml")), ..Sources::default() };
         let loaded = config::load(&sources, &Host::detect()).unwrap();
         let (started, start) = std::sync::mpsc::channel();
@@ -191,22 +212,10 @@ impl Plan<'_> {
                 }
             });
         });
-        let (source, mesh) = start.recv().unwrap().unwrap_or_else(|error| panic!("{}: {error}", self.name));
-        Running { source, mesh, place, stop: Some(stop) }
+        let (source, mesh) = start.recv().unwrap().unwrap_or_else(|error| panic!("{}: {error}", place.dir.display()));
+        Self { source, mesh, place, stop: Some(stop) }
     }
 
-    /// Starts it as a process.
-    pub(crate) fn spawn(self) -> Process {
-        let (place, _) = self.write();
-        let log = std::fs::File::create(place.dir.join("agent.log")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_starling"));
-        command.args(["agent", "-c"]).arg(place.dir.join("starling.toml"));
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        Process { child }
-    }
-}
-
-impl Running {
     /// The listener that leads to this service.
     pub(crate) fn way(&self, service: &str) -> SocketAddr {
         let index = self.place.listeners.iter().position(|name| *name == service).unwrap();
@@ -302,8 +311,6 @@ pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) 
 
 /// What `work` gives, or a failed test.
 pub(crate) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(DEADLINE, work).await {
-        Ok(done) => done,
-        Err(_) => panic!("not within {DEADLINE:?}: {what}"),
-    }
+    let done = tokio::time::timeout(DEADLINE, work).await;
+    done.unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {what}"))
 }

@@ -160,10 +160,8 @@ async fn a_node_whose_certificate_does_not_name_the_service_is_sent_nothing_and_
     assert!(answer.explanation()["detail"].as_str().unwrap().contains("does not name"), "{answer:?}");
 
     let _orders = world.node("orders-1").offers("orders", backend.address).start();
-    eventually("both are known", || {
-        web.source.endpoints(&"orders".parse().unwrap()).unwrap_or_default().len() == 2
-    })
-    .await;
+    eventually("both are known", || web.source.endpoints(&"orders".parse().unwrap()).unwrap_or_default().len() == 2)
+        .await;
     for n in 0..20 {
         let request = if n % 2 == 0 { get("/") } else { post("/", "secret") };
         assert_eq!(call(web.way("orders"), request).await.body, "the real one", "request {n}");

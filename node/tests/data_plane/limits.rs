@@ -50,7 +50,7 @@ async fn many_fields_pass_and_too_many_are_refused() {
     let web = world.node("web-1").reaches("orders").start();
     web.finds("orders", 1).await;
     let request = |fields: usize| {
-        let fields: String = (0..fields).map(|n| format!("x-{n}: {n}\r\n")).collect();
+        let fields = (0..fields).fold(String::new(), |fields, n| fields + &format!("x-{n}: {n}\r\n"));
         format!("GET / HTTP/1.1\r\nhost: orders.mesh\r\nconnection: close\r\n{fields}\r\n")
     };
     let (answer, _) = exchange(web.way("orders"), request(90).as_bytes()).await;

@@ -18,6 +18,7 @@ async fn two_nodes(world: &World, backend: std::net::SocketAddr) -> (Running, Ru
 
 fn reset(stream: TcpStream) {
     socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    drop(stream);
 }
 
 #[tokio::test]
@@ -171,10 +172,8 @@ async fn megabytes_go_both_ways_at_once_and_are_counted() {
     writing.await.unwrap();
     assert!(back == sent, "{} of {SIZE} bytes", back.len());
     for (node, direction) in [(&web, "direction=\"outbound\""), (&db, "direction=\"inbound\"")] {
-        eventually("the connection is closed", || {
-            node.metric("starling_tcp_open_connections", &[direction]) == 0
-        })
-        .await;
+        eventually("the connection is closed", || node.metric("starling_tcp_open_connections", &[direction]) == 0)
+            .await;
         let count = |name| node.metric(name, &[direction]);
         assert_eq!(count("starling_tcp_connections_total"), 1);
         assert_eq!(count("starling_tcp_read_bytes_total"), SIZE as u64, "{direction}");

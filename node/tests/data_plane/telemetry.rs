@@ -83,7 +83,8 @@ async fn requests_are_counted_on_both_sides_of_their_route() {
     }
     for (node, direction) in [(&web, "outbound"), (&orders, "inbound")] {
         let direction = format!("direction=\"{direction}\"");
-        let labels = [&direction, "src=\"web\"", "dst=\"orders\"", "method=\"GET\"", "status_class=\"2xx\"", "tls=\"true\""];
+        let labels =
+            [&direction, "src=\"web\"", "dst=\"orders\"", "method=\"GET\"", "status_class=\"2xx\"", "tls=\"true\""];
         eventually("seven requests", || node.metric("starling_requests_total", &labels) == 7).await;
         let labels = [&direction[..], "src=\"web\"", "dst=\"orders\""];
         assert_eq!(node.metric("starling_request_duration_seconds_count", &labels), 7);

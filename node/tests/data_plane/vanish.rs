@@ -9,51 +9,64 @@ use tokio::sync::watch;
 
 use crate::backend::{Backend, read_head};
 use crate::caller::{call, get};
-use crate::hosts::{World, eventually};
+use crate::hosts::{World, eventually, soon};
+
+/// A service that answers at once, or, while `gate` is shut, holds what it read; how often it did either.
+async fn gated(name: &'static str, gate: &watch::Sender<bool>) -> (Backend, Arc<[AtomicUsize; 2]>) {
+    let counts = Arc::<[AtomicUsize; 2]>::default();
+    let (gate, counting) = (gate.subscribe(), Arc::clone(&counts));
+    let backend = Backend::raw(move |mut stream| {
+        let (mut gate, counts) = (gate.clone(), Arc::clone(&counting));
+        async move {
+            if read_head(&mut stream).await.is_empty() {
+                return;
+            }
+            let open = *gate.borrow();
+            counts[usize::from(!open)].fetch_add(1, Ordering::Relaxed);
+            gate.wait_for(|open| *open).await.unwrap();
+            let length = name.len();
+            let _ =
+                stream.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{name}").as_bytes()).await;
+        }
+    })
+    .await;
+    (backend, counts)
+}
 
 #[tokio::test]
 async fn requests_at_a_node_that_vanishes_are_answered_elsewhere_within_a_second() {
-    let (held, open) = (Arc::new(AtomicUsize::new(0)), watch::Sender::new(false));
-    let hanging = Backend::raw({
-        let held = Arc::clone(&held);
-        move |mut stream| {
-            let held = Arc::clone(&held);
-            async move {
-                read_head(&mut stream).await;
-                held.fetch_add(1, Ordering::Relaxed);
-                std::future::pending::<()>().await;
-            }
-        }
-    })
-    .await;
-    // Answers from the moment on that the other is gone, so that both are equally liked before.
-    let up = Backend::raw({
-        let open = open.subscribe();
-        move |mut stream| {
-            let mut open = open.clone();
-            async move {
-                read_head(&mut stream).await;
-                open.wait_for(|open| *open).await.unwrap();
-                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nup").await.unwrap();
-            }
-        }
-    })
-    .await;
+    let (gate_of_first, gate_of_second) = (watch::Sender::new(true), watch::Sender::new(true));
+    let (first, at_first) = gated("first", &gate_of_first).await;
+    let (second, at_second) = gated("second", &gate_of_second).await;
     let world = World::new();
-    let _second = world.node("orders-2").offers("orders", up.address).start();
     let web = world.node("web-1").reaches("orders").start();
-    let mut first = world.node("orders-1").offers("orders", hanging.address).spawn();
+    let _node = world.node("orders-2").offers("orders", second.address).start();
+    let mut process = world.node("orders-1").offers("orders", first.address).spawn();
     web.finds("orders", 2).await;
     let way = web.way("orders");
+    // Until both are connected and liked.
+    let answered = |counts: &[AtomicUsize; 2]| counts[0].load(Ordering::Relaxed) >= 5;
+    let warm = async {
+        while !(answered(&at_first) && answered(&at_second)) {
+            assert_eq!(call(way, get("/")).await.status, 200);
+        }
+    };
+    soon("answers of both", warm).await;
+    gate_of_first.send_replace(false);
+    gate_of_second.send_replace(false);
     let calls: Vec<_> =
         (0..12).map(|_| tokio::spawn(async move { (call(way, get("/")).await, Instant::now()) })).collect();
-    eventually("some wait at the node that is to vanish", || held.load(Ordering::Relaxed) >= 3).await;
-    first.kill();
+    eventually("all are held, some of them where the node is to vanish", || {
+        let [first, second] = [&at_first, &at_second].map(|counts| counts[1].load(Ordering::Relaxed));
+        first >= 3 && first + second == 12
+    })
+    .await;
+    process.kill();
     let killed = Instant::now();
-    open.send_replace(true);
+    gate_of_second.send_replace(true);
     for calling in calls {
         let (answer, at) = calling.await.unwrap();
-        assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &b"up"[..]), "{answer:?}");
+        assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &b"second"[..]), "{answer:?}");
         let took = at.saturating_duration_since(killed);
         assert!(took < Duration::from_secs(1), "{took:?}");
     }

@@ -28,7 +28,10 @@ async fn a_listener_leads_to_the_service_and_its_answer_comes_back_as_it_was() {
     assert_eq!(two, ["a", "b"]);
     assert!(answer.field("starling-error").is_none());
     let seen = backend.last();
-    assert_eq!((seen.head.method.as_str(), seen.field("host"), seen.field("x-kept")), ("POST", Some("orders.mesh"), Some("yes")));
+    assert_eq!(
+        (seen.head.method.as_str(), seen.field("host"), seen.field("x-kept")),
+        ("POST", Some("orders.mesh"), Some("yes"))
+    );
     assert_eq!((seen.field("content-length"), seen.field("transfer-encoding")), (Some("5"), None));
 }
 

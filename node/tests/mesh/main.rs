@@ -1,10 +1,11 @@
-//! Meshes of whole nodes, in process, over real sockets on loopback.
+//! Meshes of whole nodes, in process, over real sockets on loopback. That things happen is tested here; how soon they must, on
+//! the virtual time of the gossip simulator and by `starling-chaos reach`.
 
 mod fleet;
 mod refusals;
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fleet::{DEADLINE, Fleet, Node, address, alive, eventually, offers, seed, state_of};
 use starling::mesh::{MeshError, Seed};
@@ -49,7 +50,7 @@ async fn a_seed_given_by_name_is_resolved_and_joined() {
 }
 
 #[tokio::test]
-async fn five_nodes_started_together_know_each_other_within_two_seconds() {
+async fn five_nodes_started_together_know_each_other() {
     let fleet = Fleet::new();
     let names = ["a", "b", "c", "d", "e"];
     let addresses = names.map(|_| address());
@@ -59,7 +60,6 @@ async fn five_nodes_started_together_know_each_other_within_two_seconds() {
     let seeds: Vec<Seed> = addresses.iter().map(|address| seed(*address)).collect();
     let nodes: Vec<Node> =
         names.iter().zip(addresses).map(|(name, address)| fleet.start(name, address, seeds.clone())).collect();
-    let started = Instant::now();
     for (node, name) in nodes.iter().zip(names) {
         node.offer(&format!("svc-{name}")).await;
     }
@@ -69,7 +69,6 @@ async fn five_nodes_started_together_know_each_other_within_two_seconds() {
         })
         .await;
     }
-    assert!(started.elapsed() < Duration::from_secs(2), "took {:?}", started.elapsed());
     let hashes = async {
         loop {
             let mut hashes = BTreeSet::new();
@@ -79,6 +78,7 @@ async fn five_nodes_started_together_know_each_other_within_two_seconds() {
             if hashes.len() == 1 {
                 return;
             }
+            tokio::task::yield_now().await;
         }
     };
     assert!(tokio::time::timeout(DEADLINE, hashes).await.is_ok(), "the catalogs do not agree");
@@ -92,7 +92,7 @@ async fn five_nodes_started_together_know_each_other_within_two_seconds() {
 }
 
 #[tokio::test]
-async fn a_record_that_changes_or_is_withdrawn_is_known_within_a_second() {
+async fn a_record_that_changes_or_is_withdrawn_is_known_to_all() {
     let fleet = Fleet::new();
     let a = fleet.start("a", address(), vec![]);
     let b = fleet.start("b", address(), vec![seed(a.address)]);
@@ -104,7 +104,6 @@ async fn a_record_that_changes_or_is_withdrawn_is_known_within_a_second() {
     let draining = |view: &starling_gossip::View| {
         view.services.get(&"web".parse().unwrap()).is_some_and(|endpoints| endpoints[0].draining)
     };
-    let started = Instant::now();
     a.mesh.go_away("test").await.unwrap();
     for node in [&b, &c] {
         node.sees("web drains", draining).await;
@@ -113,7 +112,6 @@ async fn a_record_that_changes_or_is_withdrawn_is_known_within_a_second() {
     for node in [&b, &c] {
         node.sees("web gone", |view| offers(view, "web") == 0).await;
     }
-    assert!(started.elapsed() < Duration::from_secs(2), "took {:?}", started.elapsed());
 }
 
 #[tokio::test]
@@ -127,7 +125,6 @@ async fn a_record_too_large_for_gossip_travels_by_chitchat() {
     }
     let label = "x".repeat(3_000);
     let labels = [("note".to_owned(), label.clone())].into();
-    let started = Instant::now();
     a.mesh.register(v1::ServiceRecord { labels, ..fleet::record("web") }).await.unwrap();
     for node in [&b, &c] {
         node.sees("the label", |view| {
@@ -137,7 +134,6 @@ async fn a_record_too_large_for_gossip_travels_by_chitchat() {
         .await;
         assert!(node.mesh.counts().values > 0);
     }
-    assert!(started.elapsed() < Duration::from_secs(1), "took {:?}", started.elapsed());
 }
 
 #[tokio::test]
@@ -154,7 +150,7 @@ async fn a_node_that_leaves_is_listed_as_left_and_offers_nothing() {
 }
 
 #[tokio::test]
-async fn a_killed_node_is_down_within_seven_seconds_and_back_soon_after_its_return() {
+async fn a_killed_node_is_listed_down_and_back_after_its_return() {
     let fleet = Fleet::new();
     let a = fleet.start("a", address(), vec![]);
     let b_address = address();
@@ -166,13 +162,10 @@ async fn a_killed_node_is_down_within_seven_seconds_and_back_soon_after_its_retu
     }
     let before = a.mesh.view().load().members[&b.mesh.id()].generation;
     b.kill();
-    let killed = Instant::now();
     for node in [&a, &c] {
         node.sees("b down", |view| state_of(view, "b") == Some(State::Down) && offers(view, "web") == 0).await;
     }
-    assert!(killed.elapsed() < Duration::from_secs(7), "took {:?}", killed.elapsed());
     let b = fleet.start("b", b_address, vec![]);
-    let back = Instant::now();
     b.offer("web").await;
     for node in [&a, &c] {
         node.sees("b is back", |view| {
@@ -181,7 +174,6 @@ async fn a_killed_node_is_down_within_seven_seconds_and_back_soon_after_its_retu
         })
         .await;
     }
-    assert!(back.elapsed() < Duration::from_secs(3), "took {:?}", back.elapsed());
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A file could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -55,9 +56,28 @@ pub(crate) fn read(path: &Path) -> Result<String, FileError> {
     Ok(text)
 }
 
-/// Writes a file under a temporary name first, so that a crash leaves the old one or the new one.
+/// Writes a file, or replaces it: a crash leaves the old one or the new one.
 pub(super) fn write(path: &Path, text: &str, secret: Secret) -> Result<(), FileError> {
-    let temporary = path.with_extension("new");
+    put(path, text, secret, |temporary| fs::rename(temporary, path))
+}
+
+/// Writes a file that must not be there: of several that try at once, one succeeds.
+pub(super) fn create(path: &Path, text: &str, secret: Secret) -> Result<(), FileError> {
+    // Unlike a rename, this fails if the name is taken.
+    put(path, text, secret, |temporary| fs::hard_link(temporary, path).and_then(|()| fs::remove_file(temporary)))
+}
+
+/// Writes under a temporary name that nobody else uses, then lets `name` give it its own.
+fn put(
+    path: &Path,
+    text: &str,
+    secret: Secret,
+    name: impl FnOnce(&Path) -> io::Result<()>,
+) -> Result<(), FileError> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let file = path.file_name().unwrap_or_default().display();
+    let temporary = path.with_file_name(format!(".{file}.{}-{number}.new", std::process::id()));
     let mode = if secret == Secret::Yes { 0o600 } else { 0o644 };
     let written = || {
         // A leftover of a crash would keep its own mode.
@@ -68,7 +88,11 @@ pub(super) fn write(path: &Path, text: &str, secret: Secret) -> Result<(), FileE
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        fs::rename(&temporary, path)
+        name(&temporary)
     };
-    written().map_err(|error| FileError::new("write", path, error))
+    written().map_err(|error| {
+        // What is left of it may hold a secret.
+        let _ = fs::remove_file(&temporary);
+        FileError::new("write", path, error)
+    })
 }

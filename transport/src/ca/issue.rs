@@ -127,6 +127,6 @@ fn gossip_key(path: &std::path::Path) -> Result<KeyPair, CaError> {
         });
     }
     let key = KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
-    files::write(path, &key.serialize_pem(), Secret::Yes)?;
+    files::create(path, &key.serialize_pem(), Secret::Yes)?;
     Ok(key)
 }

@@ -1,8 +1,11 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use quinn::{ConnectionId, ConnectionIdGenerator};
 use quinn_proto::InvalidCid;
+
+use crate::refusal::{Refusal, Refusals};
 
 /// Connection ids of one listening shard, eight bytes:
 ///
@@ -11,20 +14,21 @@ use quinn_proto::InvalidCid;
 /// ```
 ///
 /// The kernel steers by the first byte. The tag is an HMAC over the rest, under a key that the node keeps across
-/// restarts: what does not carry it is noise and gets no answer.
+/// restarts: what does not carry it is noise, which is counted and gets no answer.
 #[derive(Clone)]
 pub(super) struct ShardIds {
     shard: u8,
     boot: u8,
     key: hmac::Key,
+    refusals: Arc<Refusals>,
 }
 
 const BODY: usize = 5;
 const LEN: usize = 8;
 
 impl ShardIds {
-    pub(super) fn new(shard: u8, boot: u8, key: hmac::Key) -> Self {
-        Self { shard, boot, key }
+    pub(super) fn new(shard: u8, boot: u8, key: hmac::Key, refusals: Arc<Refusals>) -> Self {
+        Self { shard, boot, key, refusals }
     }
 
     fn tag(&self, body: &[u8]) -> [u8; LEN - BODY] {
@@ -38,7 +42,11 @@ impl ShardIds {
     /// could make one shard kill another's connections (RFC 9000, section 21.11).
     fn may_reset(&self, id: &[u8]) -> bool {
         let Some((body, tag)) = id.split_at_checked(BODY) else { return false };
-        tag == self.tag(body) && (body[1] != self.boot || body[0] == self.shard)
+        if tag != self.tag(body) {
+            self.refusals.count(Refusal::Noise);
+            return false;
+        }
+        body[1] != self.boot || body[0] == self.shard
     }
 }
 
@@ -71,7 +79,7 @@ mod tests {
     use super::*;
 
     fn shard(shard: u8, boot: u8, key: &[u8]) -> ShardIds {
-        ShardIds::new(shard, boot, hmac::Key::new(hmac::HMAC_SHA256, key))
+        ShardIds::new(shard, boot, hmac::Key::new(hmac::HMAC_SHA256, key), Arc::default())
     }
 
     #[test]
@@ -90,9 +98,11 @@ mod tests {
         assert!(answers(shard(0, 4, b"node")), "our predecessor's");
         assert!(answers(shard(3, 4, b"node")), "a predecessor's of another shard: the node may have fewer now");
         assert!(!answers(shard(1, 5, b"node")), "a living sibling's: it may know the connection");
+        assert_eq!(this.refusals.of(Refusal::Noise), 0);
         assert!(!answers(shard(0, 4, b"other")), "another node's");
         for len in [0, 4, 8, 20] {
             assert!(this.validate(&ConnectionId::new(&[0x41; 20][..len])).is_err(), "noise of {len} bytes");
         }
+        assert_eq!(this.refusals.of(Refusal::Noise), 3, "only what has the length of an id is looked at");
     }
 }

@@ -48,6 +48,33 @@ fn nodes_of_one_mesh_share_group_keys_and_nothing_else() {
 }
 
 #[test]
+fn of_several_authorities_made_at_once_in_one_directory_one_is_made_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let ca = dir.path().join("ca");
+    let authority = &ca;
+    let made = std::thread::scope(|scope| {
+        let make = move |n: usize| ca::init(authority, &format!("mesh-{n}.example").parse().unwrap()).is_ok();
+        let threads: Vec<_> = (0..8).map(|n| scope.spawn(move || make(n))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).filter(|made| *made).count()
+    });
+    assert_eq!(made, 1);
+    let out = dir.path().join("web-1");
+    let request = ca::IssueRequest {
+        dir: ca.clone(),
+        name: "web-1".to_owned(),
+        services: vec![],
+        ttl: Duration::from_hours(1),
+        out: out.clone(),
+        force: false,
+    };
+    ca::issue(&request).unwrap();
+    Identity::load(&out).expect("key and certificate of the authority belong together");
+    let mut files: Vec<_> = fs::read_dir(&ca).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    files.sort();
+    assert_eq!(files, ["admin.key", "admin.pub", "ca.crt", "ca.key", "group.keys"]);
+}
+
+#[test]
 fn nothing_is_overwritten_unless_forced_and_then_the_node_stays_who_it_is() {
     let mesh = Mesh::new();
     let error = ca::init(&mesh.authority(), &"other.example".parse().unwrap()).unwrap_err();

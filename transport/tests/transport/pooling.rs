@@ -1,6 +1,5 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use starling_proto::SpiffeId;
 use starling_transport::{ConnectError, Pool, PoolSettings, Target};
@@ -69,8 +68,7 @@ async fn a_silent_peer_is_not_handed_out_and_serves_again_soon_after_it_is_back(
     drop(request);
 
     relay.heal();
-    let back = soon("it is back", linked(&mut links, &["web-1"]));
-    tokio::time::timeout(Duration::from_secs(3), back).await.expect("back in service within 3 s");
+    soon("it is back", linked(&mut links, &["web-1"])).await;
     let connection = soon("a connection", pool.connection(&target)).await.unwrap();
     assert_eq!(ask(&connection).await.unwrap(), b"here");
 }

@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use starling_transport::{Alpn, Limits, Listener, Lost, Port, Tls};
 use tokio::sync::oneshot;
@@ -54,10 +54,9 @@ async fn a_restarted_peer_ends_old_connections_at_the_next_packet() {
     assert_eq!(connection.lost(), None, "it died without a word");
     let second = Process::start(address, mesh.tls("web-1"));
 
-    let began = Instant::now();
     let error = soon("the request fails", ask(&connection)).await.unwrap_err();
+    // By the new process's word, not by a timeout.
     assert_eq!(connection.lost(), Some(Lost::Restarted), "{error}");
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
 
     let connection = dialer.connect(address, None, Alpn::Data, CONNECT).await.unwrap();
     assert_eq!(ask(&connection).await.unwrap(), b"here");

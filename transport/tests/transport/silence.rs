@@ -25,8 +25,8 @@ async fn a_peer_that_vanishes_without_a_word_is_noticed_and_heals_when_it_is_bac
     soon("silence", request.connection().silent()).await;
     let noticed = began.elapsed();
     assert!(connection.is_silent());
-    // 200 ms of patience, one tick, and much room for a busy machine: the exact times are tested with the machine.
-    assert!((Duration::from_millis(200)..Duration::from_secs(1)).contains(&noticed), "{noticed:?}");
+    // Not before its patience is over. How soon after that is tested with the machine, on virtual time.
+    assert!(noticed >= Duration::from_millis(200), "{noticed:?}");
     drop(request);
     relay.heal();
     until("it heals", || !connection.is_silent()).await;

@@ -43,6 +43,9 @@ struct Printable;
 
 impl Formatter for Printable {
     fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        if fragment.bytes().all(|byte| (b' '..0x7f).contains(&byte)) {
+            return writer.write_all(fragment.as_bytes());
+        }
         let mut rest = fragment;
         while let Some((at, control)) = rest.char_indices().find(|(_, c)| c.is_control()) {
             write!(writer, "{}\\u{:04x}", &rest[..at], u32::from(control))?;
