@@ -152,7 +152,8 @@ impl Node {
     /// # Errors
     /// If requests were cut since they did not finish in time.
     pub async fn stop(self) -> Result<(), Unfinished> {
-        let Self { config, mesh, plane: _plane, telemetry, drain, shards, stop_shards, stop, admin, state: _state } = self;
+        let Self { config, mesh, plane: _plane, telemetry, drain, shards, stop_shards, stop, admin, state: _state } =
+            self;
         // First the word that no new requests are wanted, so that peers choose others while the old ones finish.
         let _ = mesh.go_away("this node stops").await;
         let finished = drain.drain(config.defaults.drain_timeout).await;
@@ -213,9 +214,7 @@ fn plane(
         defaults: config.defaults.clone(),
         offers: Offers::new(offers),
         expected: config.listeners.iter().map(|listener| listener.service.clone()).collect(),
-        clusters: ArcSwap::from_pointee(
-            Clusters::new(Instant::now()).rebuild(&mesh.view().load().services),
-        ),
+        clusters: ArcSwap::from_pointee(Clusters::new(Instant::now()).rebuild(&mesh.view().load().services)),
         vips: Arc::clone(vips),
         telemetry: Arc::clone(telemetry),
         drain,

@@ -101,7 +101,8 @@ async fn retries(stage: &mut Stage) -> u64 {
 
 /// Waits until everything due before `until` has ended, and gives all samples.
 async fn settled(load: &Load, until: Instant) -> anyhow::Result<Vec<Sample>> {
-    stage::wait_until("the requests under way", async || load.samples().iter().any(|sample| sample.due >= until)).await?;
+    stage::wait_until("the requests under way", async || load.samples().iter().any(|sample| sample.due >= until))
+        .await?;
     // Requests do not end in the order they were sent: those just before `until` get the time that none may exceed.
     tokio::time::sleep(MAY_TAKE).await;
     Ok(load.samples())

@@ -82,11 +82,7 @@ fn reject_unread(shard: &Shard, mut send: SendHalf, mut recv: RecvHalf, code: Er
 }
 
 /// Is the caller who it says it is, and is what it wants offered here?
-fn admit(
-    shard: &Shard,
-    peer: &PeerIdentity,
-    head: &v1::StreamHeader,
-) -> Result<(Arc<Offer>, Permit), Failure> {
+fn admit(shard: &Shard, peer: &PeerIdentity, head: &v1::StreamHeader) -> Result<(Arc<Offer>, Permit), Failure> {
     let bad = |what: &str, error| Failure::new(ErrorCode::HopProtocol, format!("{what}: {error}"));
     let destination = ServiceName::from_path(&head.destination).map_err(|e| bad("destination", e))?;
     let source = match head.source.as_str() {
@@ -94,13 +90,8 @@ fn admit(
         path => Some(ServiceName::from_path(path).map_err(|e| bad("source", e))?),
     };
     let plane = &shard.plane;
-    let permit = check_identity(
-        &peer.services,
-        plane.identity.services(),
-        source.as_ref(),
-        &destination,
-    )
-    .map_err(|denied| Failure::new(denied.code(), denied.to_string()))?;
+    let permit = check_identity(&peer.services, plane.identity.services(), source.as_ref(), &destination)
+        .map_err(|denied| Failure::new(denied.code(), denied.to_string()))?;
     if plane.drain.is_started() {
         return Err(Failure::new(ErrorCode::Draining, "this node drains"));
     }

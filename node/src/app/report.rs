@@ -302,7 +302,8 @@ impl Source for State {
                 let service = cluster.service().to_string();
                 let remaining = cluster.budget().remaining(now) as f64;
                 metrics::gauge!("starling_retry_budget_remaining", "dst" => service.clone()).set(remaining);
-                let ejected = cluster.entries().iter().filter(|e| cluster.snapshot(e, now).ejected_for.is_some()).count();
+                let ejected =
+                    cluster.entries().iter().filter(|e| cluster.snapshot(e, now).ejected_for.is_some()).count();
                 metrics::gauge!("starling_endpoints", "dst" => service.clone()).set(cluster.len() as f64);
                 metrics::gauge!("starling_endpoints_ejected", "dst" => service).set(ejected as f64);
             }

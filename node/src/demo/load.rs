@@ -79,8 +79,7 @@ async fn request(entry: SocketAddr, authority: &str) -> Result<Vec<(String, Stri
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| words(&e))?;
     tokio::spawn(connection);
-    let request =
-        Request::get("/").header("host", authority).body(Empty::<Bytes>::new()).map_err(|e| words(&e))?;
+    let request = Request::get("/").header("host", authority).body(Empty::<Bytes>::new()).map_err(|e| words(&e))?;
     let response = sender.send_request(request).await.map_err(|e| words(&e))?;
     let status = response.status();
     let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|e| words(&e))?.to_bytes();

@@ -79,8 +79,7 @@ mod tests {
     fn the_figures_count_what_was_due_in_their_time() {
         let start = Instant::now();
         let ms = Duration::from_millis;
-        let samples: Vec<Sample> =
-            (0..100).map(|i| sample(start, i * 10, i + 1, (i != 50).then_some("b"))).collect();
+        let samples: Vec<Sample> = (0..100).map(|i| sample(start, i * 10, i + 1, (i != 50).then_some("b"))).collect();
         let figures = Figures::of(&samples, start, start + ms(1000));
         assert_eq!((figures.requests, figures.failed), (100, 1));
         assert_eq!((figures.p50, figures.p99, figures.max), (ms(50), ms(99), ms(100)));

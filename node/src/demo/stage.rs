@@ -185,7 +185,12 @@ impl Host {
              [admin]\nsocket = \"{dir}/admin.sock\"\nlisten = \"127.0.0.1:{}\"\n\n\
              [dns]\nlisten = \"127.0.0.1:{}\"\n\n[capture]\nlisten = \"127.0.0.1:{}\"\n\n\
              [proxy]\nhttp = \"127.0.0.1:{}\"\n",
-            self.gossip, self.quic, free_port()?, free_port()?, free_port()?, free_port()?,
+            self.gossip,
+            self.quic,
+            free_port()?,
+            free_port()?,
+            free_port()?,
+            free_port()?,
         );
         for actor in &self.actors {
             write!(

@@ -68,12 +68,7 @@ pub(super) fn create(path: &Path, text: &str, secret: Secret) -> Result<(), File
 }
 
 /// Writes under a temporary name that nobody else uses, then lets `name` give it its own.
-fn put(
-    path: &Path,
-    text: &str,
-    secret: Secret,
-    name: impl FnOnce(&Path) -> io::Result<()>,
-) -> Result<(), FileError> {
+fn put(path: &Path, text: &str, secret: Secret, name: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), FileError> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let file = path.file_name().unwrap_or_default().display();
