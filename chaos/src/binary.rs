@@ -12,7 +12,7 @@ use serde_json::Value;
 /// cargo's words where it can't be built.
 pub fn starling() -> PathBuf {
     static FOUND: LazyLock<PathBuf> =
-        LazyLock::new(|| given("STARLING_BIN").unwrap_or_else(|| build("starling", "starling")));
+        LazyLock::new(|| given("STARLING_BIN").unwrap_or_else(|| build("starling", "bin", "starling")));
     FOUND.clone()
 }
 
@@ -21,19 +21,25 @@ pub fn starling_chaos() -> PathBuf {
     static FOUND: LazyLock<PathBuf> = LazyLock::new(|| {
         let itself = || env::current_exe().ok().filter(|exe| exe.file_name() == Some(OsStr::new("starling-chaos")));
         let found = given("STARLING_CHAOS_BIN").or_else(itself);
-        found.unwrap_or_else(|| build("starling-chaos", "starling-chaos"))
+        found.unwrap_or_else(|| build("starling-chaos", "bin", "starling-chaos"))
     });
     FOUND.clone()
+}
+
+/// An example of a room, built as [`starling`] is.
+pub fn example(package: &str, name: &str) -> PathBuf {
+    build(package, "example", name)
 }
 
 fn given(variable: &str) -> Option<PathBuf> {
     env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
-fn build(package: &str, binary: &str) -> PathBuf {
+fn build(package: &str, kind: &str, binary: &str) -> PathBuf {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--message-format=json-render-diagnostics", "-p", package, "--bin", binary]);
+    command.args(["build", "--quiet", "--message-format=json-render-diagnostics", "-p", package]);
+    command.arg(format!("--{kind}")).arg(binary);
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
@@ -42,7 +48,7 @@ fn build(package: &str, binary: &str) -> PathBuf {
     assert!(output.status.success(), "cargo did not build {binary}; its words stand above");
     let messages = output.stdout.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
     let mut made = messages.filter_map(|message: Value| {
-        let ours = message["target"]["name"] == binary && message["target"]["kind"][0] == "bin";
+        let ours = message["target"]["name"] == binary && message["target"]["kind"][0] == kind;
         message["executable"].as_str().filter(|_| ours).map(PathBuf::from)
     });
     made.next_back().unwrap_or_else(|| panic!("cargo built {binary} and did not say where"))

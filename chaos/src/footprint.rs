@@ -36,11 +36,14 @@ class Bulk(http.server.BaseHTTPRequestHandler):
             pass
         print("wrote", wrote, flush=True)
     def do_PUT(self):
-        read, left = 0, int(self.headers["content-length"])
-        while left:
-            piece = self.rfile.read(min(left, 65536))
-            if not piece: break
-            read += len(piece); left -= len(piece)
+        read = 0
+        while size := int(self.rfile.readline(), 16):
+            while size:
+                piece = self.rfile.read(min(size, 65536))
+                if not piece: return
+                read += len(piece); size -= len(piece)
+            self.rfile.readline()
+        self.rfile.readline()
         body = str(read).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
@@ -116,7 +119,7 @@ pub fn bulk(size: u64) -> Bulk {
         memory(pid, "VmRSS")
     });
     let upload = format!(
-        "head -c {size} /dev/zero | curl -s --max-time 170 -H 'expect:' -H 'content-length: {size}' -T - http://bulk.mesh/"
+        "head -c {size} /dev/zero | curl -s --max-time 170 -H 'expect:' -T - http://bulk.mesh/"
     );
     let up = mesh.host(0).spawn(Program::new("sh").args(["-c", &upload]));
     assert_eq!(fetch(&mesh, size), size.to_string(), "the body that came down");

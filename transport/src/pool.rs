@@ -52,6 +52,8 @@ const DIALS: usize = 32;
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// … but no longer than this: a peer that returns is to be back in service within three seconds.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// Silence is found well within this time.
+const EXAMINED_FOR: Duration = Duration::from_millis(900);
 /// A peer that takes connections and drops them again within this time is backed off from like one that takes none.
 const SETTLED: Duration = Duration::from_secs(2);
 
@@ -147,6 +149,18 @@ impl Pool {
     /// Is this peer connected, but silent on all connections? Then another should be chosen.
     pub fn is_silent(&self, spiffe: &SpiffeId) -> bool {
         self.0.shared.machine().is_silent(spiffe)
+    }
+
+    /// Looks whether the connections to this peer still carry anything, as if a request were outstanding: somebody doubts
+    /// that it lives, and an idle connection does not show it. What is found shows in [`Pool::is_silent`] and
+    /// [`Pool::linked`]. To be called on the shard's runtime.
+    pub fn examine(&self, spiffe: &SpiffeId) {
+        for connection in self.0.shared.machine().speaking(spiffe) {
+            let outstanding = connection.begin_request();
+            tokio::spawn(async move {
+                let _ = tokio::time::timeout(EXAMINED_FOR, outstanding.connection().silent()).await;
+            });
+        }
     }
 
     /// Would a request for this peer have to wait, since all its connections are silent or draining, or none could be made

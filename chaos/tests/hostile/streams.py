@@ -21,12 +21,14 @@ def hold(held, release, *kinds):
         time.sleep(0.02)
 
 
-def ask(port, parts):
+def ask(port, parts, ends=False):
     connection = socket.create_connection(("127.0.0.1", port), timeout=60)
     answer = b""
     try:
         for part in parts:
             connection.sendall(part)
+        if ends:
+            connection.shutdown(socket.SHUT_WR)
         while True:
             piece = connection.recv(65_536)
             if not piece:
@@ -35,7 +37,8 @@ def ask(port, parts):
             # A kept connection that was answered is not waited for.
             if answer.startswith(b"HTTP/") and b"\r\n\r\n" in answer:
                 break
-    except (ConnectionError, BrokenPipeError):
+    except OSError:
+        # It hung up at once.
         pass
     connection.close()
     return answer.split(b"\r\n")[0].decode("latin1")
@@ -67,7 +70,7 @@ def abuse(proxy, admin, dns):
         if number % 10 == 0:
             time.sleep(0.002)
     for question in questions[:200]:
-        ask(int(dns), [struct.pack("!H", random.choice((len(question), 65_535))) + question, b""][:1 + len(question) % 2])
+        ask(int(dns), [struct.pack("!H", random.choice((len(question), 65_535))) + question], ends=True)
     print(json.dumps(answers), flush=True)
 
 

@@ -8,6 +8,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use starling_proto::ServiceName;
+use tokio::sync::Semaphore;
 
 use super::{Complaint, Source};
 
@@ -24,7 +25,8 @@ pub(super) enum Reach {
 
 type Node = Arc<dyn Source>;
 
-pub(super) fn router(source: Node, reach: Reach) -> Router {
+/// Answers one request at a time, together with all that share `turns`.
+pub(super) fn router(source: Node, reach: Reach, turns: Arc<Semaphore>) -> Router {
     let monitoring =
         Router::new().route("/metrics", get(metrics)).route("/live", get(live)).route("/ready", get(ready));
     let api = Router::new()
@@ -38,7 +40,18 @@ pub(super) fn router(source: Node, reach: Reach) -> Router {
         Reach::Loopback => monitoring.merge(api.layer(middleware::from_fn(local_names_only))),
         Reach::Open => monitoring.merge(api.layer(middleware::from_fn(not_from_here))),
     };
-    routes.fallback(not_found).method_not_allowed_fallback(not_allowed).with_state(source)
+    let routes = routes.fallback(not_found).method_not_allowed_fallback(not_allowed).with_state(source);
+    routes.layer(middleware::from_fn_with_state(turns, in_turn))
+}
+
+/// Gossip runs on the same thread: however much is asked here, it has its turn after each answer, or the others would take
+/// this node for dead.
+async fn in_turn(State(turns): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    let turn = turns.acquire().await;
+    let response = next.run(request).await;
+    tokio::task::yield_now().await;
+    drop(turn);
+    response
 }
 
 fn complain(status: StatusCode, error: impl Into<String>, hint: impl Into<String>) -> Response {

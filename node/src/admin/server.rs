@@ -23,6 +23,8 @@ use crate::config;
 const CONNECTIONS_MAX: usize = 64;
 /// For a request's head, idle time between two requests included: nobody holds a place for long.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// For a connection in all: one that asks and never reads holds no place for longer.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(20);
 /// Requests to this interface are short.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// What answers under way are granted at the end.
@@ -125,14 +127,15 @@ impl Server {
         let Self { socket, tcp } = self;
         let unix = UnixListener::from_std(socket.listener.try_clone()?)?;
         let tasks = TaskTracker::new();
-        let unix_routes = router(Arc::clone(&source), Reach::File);
+        let turns = Arc::new(Semaphore::new(1));
+        let unix_routes = router(Arc::clone(&source), Reach::File, Arc::clone(&turns));
         let over_unix = accept(&tasks, &stop, unix_routes, || async { unix.accept().await.map(|(stream, _)| stream) });
         match tcp {
             None => over_unix.await,
             Some(tcp) => {
                 let tcp = TcpListener::from_std(tcp)?;
                 let loopback = tcp.local_addr()?.ip().is_loopback();
-                let routes = router(source, if loopback { Reach::Loopback } else { Reach::Open });
+                let routes = router(source, if loopback { Reach::Loopback } else { Reach::Open }, turns);
                 let over_tcp = accept(&tasks, &stop, routes, || async { tcp.accept().await.map(|(stream, _)| stream) });
                 tokio::join!(over_unix, over_tcp);
             }
@@ -183,13 +186,19 @@ where
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);
     let connection = http.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
+    tokio::select! {
+        ended = connection.as_mut() => return log(ended),
+        () = stop.cancelled() => {}
+        () = tokio::time::sleep(CONNECTION_TIMEOUT) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    // Cut, if its client does not read.
+    if let Ok(ended) = tokio::time::timeout(STOP_TIMEOUT, connection).await {
+        log(ended);
+    }
+}
+
+fn log(ended: hyper::Result<()>) {
     if let Err(error) = ended {
         tracing::debug!(%error, "an admin connection broke off");
     }

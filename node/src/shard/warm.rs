@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use starling_gossip::View;
+use starling_gossip::{State, View};
 use starling_proto::ServiceName;
 use starling_transport::Target;
 use tokio::sync::watch;
@@ -34,6 +34,10 @@ pub(super) async fn keep_warm(shard: Arc<Shard>, mut views: watch::Receiver<Arc<
             if cluster.budget().requests(now) > 0 {
                 used.insert(cluster.service().clone(), now);
             }
+        }
+        // Gossip doubts that they live; an idle connection would go on looking alive until its idle timeout.
+        for member in view.members.values().filter(|member| matches!(member.state, State::Suspect | State::Down)) {
+            shard.pool.examine(&member.spiffe);
         }
         used.retain(|_, last| now.duration_since(*last) < IN_USE);
         let wanted = targets(&view, shard.plane.expected.iter().chain(used.keys()));

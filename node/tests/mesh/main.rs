@@ -5,7 +5,6 @@ mod fleet;
 mod refusals;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use fleet::{DEADLINE, Fleet, Node, address, alive, eventually, offers, seed, state_of};
 use starling::mesh::{MeshError, Seed};

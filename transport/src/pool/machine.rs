@@ -183,6 +183,11 @@ impl<L: Link, E: Clone> Machine<L, E> {
         self.peers.get(spiffe).is_some_and(Peer::is_silent)
     }
 
+    /// The connections to this peer that are not known to be silent.
+    pub(crate) fn speaking(&self, spiffe: &SpiffeId) -> Vec<L> {
+        self.peers.get(spiffe).into_iter().flat_map(Peer::speaking).cloned().collect()
+    }
+
     /// Lets go of everything.
     pub(crate) fn clear(&mut self) {
         self.peers.clear();

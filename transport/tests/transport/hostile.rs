@@ -76,7 +76,7 @@ pub(crate) fn client(certificate: Option<Certificate>, alpn: &[u8]) -> Endpoint 
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![alpn.to_vec()];
-    let mut endpoint = endpoint(None);
+    let mut endpoint = endpoint("0.0.0.0:0", None);
     let crypto = QuicClientConfig::try_from(config).unwrap();
     endpoint.set_default_client_config(ClientConfig::new(Arc::new(crypto)));
     endpoint
@@ -92,11 +92,11 @@ pub(crate) fn server(Certificate { chain, key }: Certificate) -> Endpoint {
         .unwrap();
     config.alpn_protocols = vec![b"starling/1".to_vec()];
     let crypto = QuicServerConfig::try_from(config).unwrap();
-    endpoint(Some(ServerConfig::with_crypto(Arc::new(crypto))))
+    endpoint("127.0.0.1:0", Some(ServerConfig::with_crypto(Arc::new(crypto))))
 }
 
-fn endpoint(config: Option<ServerConfig>) -> Endpoint {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+fn endpoint(address: &str, config: Option<ServerConfig>) -> Endpoint {
+    let socket = UdpSocket::bind(address).unwrap();
     Endpoint::new(quinn::EndpointConfig::default(), config, socket, Arc::new(quinn::TokioRuntime)).unwrap()
 }
 

@@ -74,6 +74,24 @@ async fn a_silent_peer_is_not_handed_out_and_serves_again_soon_after_it_is_back(
 }
 
 #[tokio::test]
+async fn an_idle_connection_that_carries_nothing_any_more_is_found_out_when_it_is_examined() {
+    let mesh = Mesh::new();
+    let (relay, target) = node(&mesh, "web-1").await;
+    let pool = pool(&mesh);
+    let mut links = pool.linked();
+    pool.warm(std::slice::from_ref(&target));
+    linked(&mut links, &["web-1"]).await;
+
+    relay.cut();
+    pool.examine(&target.spiffe);
+    linked(&mut links, &[]).await;
+    assert!(pool.is_silent(&target.spiffe));
+
+    relay.heal();
+    linked(&mut links, &["web-1"]).await;
+}
+
+#[tokio::test]
 async fn a_peer_that_is_somebody_else_is_an_error_for_whoever_asked() {
     let mesh = Mesh::new();
     let (_relay, mut target) = node(&mesh, "web-1").await;

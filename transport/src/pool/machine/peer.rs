@@ -51,6 +51,11 @@ impl<L: Link, E> Peer<L, E> {
     }
 
     /// A connection to hand out: the newest that works, where the peer is now.
+    /// All connections that are not known to be silent.
+    pub(super) fn speaking(&self) -> impl Iterator<Item = &L> {
+        self.links.iter().map(|held| &held.link).filter(|link| !link.is_silent())
+    }
+
     pub(super) fn usable(&self) -> Option<&L> {
         self.links.iter().rev().find(|held| held.works() && held.address == self.address).map(|held| &held.link)
     }
