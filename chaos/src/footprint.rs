@@ -118,9 +118,7 @@ pub fn bulk(size: u64) -> Bulk {
         fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("root may reset a process's peak");
         memory(pid, "VmRSS")
     });
-    let upload = format!(
-        "head -c {size} /dev/zero | curl -s --max-time 170 -H 'expect:' -T - http://bulk.mesh/"
-    );
+    let upload = format!("head -c {size} /dev/zero | curl -s --max-time 170 -H 'expect:' -T - http://bulk.mesh/");
     let up = mesh.host(0).spawn(Program::new("sh").args(["-c", &upload]));
     assert_eq!(fetch(&mesh, size), size.to_string(), "the body that came down");
     let sent = finished(up);

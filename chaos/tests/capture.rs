@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 const ROLE: &str = "STARLING_TEST_ROLE";
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(40);
 
 /// This binary as a program that plays a part.
 fn role(net: &Net, role: &str) -> Program {

@@ -345,6 +345,13 @@ fn a_second_agent_on_one_data_directory_is_refused_and_a_bad_file_starts_nothing
     assert_eq!(code, Some(1), "{error}");
     assert!(error.contains("defaults.timeout: ") && error.contains("hint: "), "{error}");
     assert!(!untouched.exists(), "a bad file started something");
+    let taken =
+        [&elsewhere[..3], &["proxy.http=off", "capture.listen=off", &socket, &data, "dns.listen=127.0.0.1:5391"]]
+            .concat();
+    let (code, _, error) = second(&taken);
+    assert_eq!(code, Some(1), "{error}");
+    assert!(error.contains("dns.listen: ") && error.contains("hint: "), "{error}");
+    assert!(!untouched.exists(), "half a node was started");
     assert!(mesh.agent(1).is_running());
     wait_until(PATIENCE, "all is as it was", || beliefs(&mesh) == before);
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use starling_chaos::{Host, Net, OpenLoop, Process, Program, binary, wait_until};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(40);
 
 /// Answers every connection on port 8000 with the host's number.
 fn serve(host: &Host) -> Process {
@@ -24,7 +24,7 @@ fn serve(host: &Host) -> Process {
 
 fn fetch(from: &Host, to: &Host) -> Option<String> {
     let url = format!("http://{}:8000/", to.address());
-    let output = from.run("curl", ["-s", "--max-time", "1", &url]);
+    let output = from.run("curl", ["-s", "--connect-timeout", "1", "--max-time", "10", &url]);
     output.status.success().then_some(output.stdout)
 }
 

@@ -17,6 +17,7 @@ use starling_transport::{Identity, Limits, Tls};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigError, Loaded};
+use crate::descriptors;
 use crate::dns::VipTable;
 use crate::inbound::Offers;
 use crate::inbound::offers::Offer;
@@ -79,18 +80,21 @@ impl Node {
         let mut bound = Bound::bind(loaded)?;
         let (telemetry, exporter) = bind::telemetry(loaded)?;
         let vips = Arc::new(VipTable::open(bound.vip_range, config.node.data_dir.join("vips.json")));
-        let mesh = Mesh::start(mesh_config(&config, &identity, &tls)).await?;
         let dns = bound.dns(loaded, &vips).await?;
+        // After all that can fail by the configuration: others are to hear of a node that serves, or of none.
+        let mesh = Mesh::start(mesh_config(&config, &identity, &tls)).await?;
         let (drain, watch) = drain::channel();
         let plane = Arc::new(plane(&config, &identity, &mesh, &vips, &telemetry, watch));
         let (stop, stop_shards) = (CancellationToken::new(), CancellationToken::new());
         let (mut shards, mut pools) = (Vec::new(), Vec::new());
         let mut inlets = Vec::new();
+        let places = descriptors::places(config.node.shards.get());
         for (index, sockets) in bound.take_shards().into_iter().enumerate() {
             let (inlet, vips) = tokio::sync::mpsc::channel(VIP_QUEUE);
             inlets.push(inlet);
             let (shard, pool) = shard::start(ShardPlan {
                 index,
+                places,
                 plane: Arc::clone(&plane),
                 tls: tls.clone(),
                 limits: Limits::default(),

@@ -7,6 +7,7 @@ pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod demo;
+mod descriptors;
 pub mod dns;
 mod failure;
 mod fields;

@@ -13,7 +13,7 @@ use rand::rngs::SmallRng;
 use starling_proto::ErrorCode;
 use starling_transport::{Dialer, Incoming, Limits, Listener, Pool, PoolSettings, ShardSocket, Tls};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::inbound::local_pool::LocalPool;
@@ -30,6 +30,8 @@ pub(crate) struct Shard {
     pub(crate) plane: Arc<Plane>,
     pub(crate) pool: Pool,
     pub(crate) local_http: LocalPool<LocalBody>,
+    /// For connections of local programs: each holds one while it is open.
+    pub(crate) places: Arc<Semaphore>,
     rng: Mutex<SmallRng>,
 }
 
@@ -46,6 +48,8 @@ pub(crate) type VipConnection = (std::net::TcpStream, SocketAddrV4);
 /// What a shard is started with: everything bound already, so that a node starts whole or not at all.
 pub(crate) struct ShardPlan {
     pub(crate) index: usize,
+    /// Connections of local programs that it may have open.
+    pub(crate) places: usize,
     pub(crate) plane: Arc<Plane>,
     pub(crate) tls: Tls,
     pub(crate) limits: Limits,
@@ -96,7 +100,7 @@ pub(crate) fn start(plan: ShardPlan) -> Result<(JoinHandle<()>, Pool), ShardErro
 }
 
 async fn run(plan: ShardPlan, ready: &std::sync::mpsc::Sender<Result<Pool, String>>) {
-    let ShardPlan { index: _, plane, tls, limits, quic, local, ways, captured, vips, mesh, stop } = plan;
+    let ShardPlan { index: _, places, plane, tls, limits, quic, local, ways, captured, vips, mesh, stop } = plan;
     let bound = Listener::start(quic, &tls, &limits)
         .map_err(|error| error.to_string())
         .and_then(|listener| Ok((listener, Dialer::bind(local, &tls, &limits).map_err(|error| error.to_string())?)));
@@ -110,6 +114,7 @@ async fn run(plan: ShardPlan, ready: &std::sync::mpsc::Sender<Result<Pool, Strin
         plane,
         pool: Pool::start(Arc::clone(&dialer), settings),
         local_http: LocalPool::default(),
+        places: Arc::new(Semaphore::new(places)),
         rng: Mutex::new(SmallRng::from_rng(&mut rand::rng())),
     });
     for (listener, way) in ways {
@@ -159,7 +164,15 @@ async fn serve_peers(shard: &Arc<Shard>, listener: &mut Listener, mesh: &Mesh) {
 async fn take_vips(shard: Arc<Shard>, mut vips: mpsc::Receiver<VipConnection>) {
     while let Some((stream, vip)) = vips.recv().await {
         match TcpStream::from_std(stream) {
-            Ok(stream) => drop(tokio::spawn(entry::serve_vip(Arc::clone(&shard), stream, vip))),
+            Ok(stream) => {
+                // Whoever comes meanwhile waits with those who hand them over, who let go of what is too much.
+                let Ok(place) = Arc::clone(&shard.places).acquire_owned().await else { return };
+                let serving = entry::serve_vip(Arc::clone(&shard), stream, vip);
+                tokio::spawn(async move {
+                    serving.await;
+                    drop(place);
+                });
+            }
             Err(error) => tracing::warn!(%error, "a connection to {vip} is lost"),
         }
     }

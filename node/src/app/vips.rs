@@ -47,7 +47,7 @@ pub(super) async fn serve(
     let mut listeners = VipListeners::new();
     let mut accepting: BTreeMap<SocketAddrV4, AbortHandle> = BTreeMap::new();
     let mut ticks = tokio::time::interval(LOOK_EVERY);
-    let mut redirected = false;
+    let mut redirected = capture::redirect_works(plane.vips.range()).await;
     loop {
         let tick = tokio::select! {
             biased;

@@ -11,11 +11,13 @@ use super::failure::{Exit, Failure};
 use super::validate;
 use crate::app::{Node, StartError, Unfinished};
 use crate::config::{Loaded, Log};
+use crate::descriptors;
 
 pub(super) fn run(mut loaded: Loaded) -> Result<(), Failure> {
     // Nothing of the node exists before this: a bad file never starts half of one.
     let identity = validate::identity(&mut loaded)?;
     start_log(&loaded.config.log);
+    descriptors::raise();
     super::block_on(serve(&loaded, identity))
 }
 

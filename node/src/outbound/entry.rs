@@ -33,7 +33,7 @@ pub(crate) fn bind_shared(address: SocketAddr) -> io::Result<std::net::TcpListen
     Ok(socket.into())
 }
 
-/// Accepts until the node drains; `take` gets each connection.
+/// Accepts until the node drains, while the shard has places; `take` gets each connection.
 pub(crate) async fn accept<F>(
     shard: Arc<Shard>,
     listener: std::net::TcpListener,
@@ -47,14 +47,24 @@ pub(crate) async fn accept<F>(
     };
     let mut drain = shard.plane.drain.clone();
     loop {
+        let accepting = async {
+            let (stream, _) = listener.accept().await?;
+            // While there is none the rest waits in the backlog.
+            let place = Arc::clone(&shard.places).acquire_owned().await.map_err(io::Error::other)?;
+            Ok::<_, io::Error>((stream, place))
+        };
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = accepting => accepted,
             () = drain.started() => return,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, place)) => {
                 let _ = stream.set_nodelay(true);
-                tokio::spawn(take(Arc::clone(&shard), stream));
+                let serving = take(Arc::clone(&shard), stream);
+                tokio::spawn(async move {
+                    serving.await;
+                    drop(place);
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");

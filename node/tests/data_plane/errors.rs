@@ -115,7 +115,8 @@ async fn a_declared_deadline_is_kept_when_the_application_hangs() {
     let answer = call(web.way("orders"), with(get("/"), &[("starling-timeout", "200ms")])).await;
     let took = started.elapsed();
     assert_eq!(answer.error(), (504, "deadline-exceeded"));
-    assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(2), "{took:?}");
+    // Not by the deadline that holds if none is declared: 15 s.
+    assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(10), "{took:?}");
 }
 
 #[tokio::test]

@@ -38,6 +38,7 @@ pub(crate) struct Plan<'w> {
     name: &'static str,
     services: Vec<(&'static str, SocketAddr, &'static str, u16)>,
     listeners: Vec<&'static str>,
+    patient: bool,
 }
 
 /// A node of this process.
@@ -81,7 +82,7 @@ impl World {
 
     /// A node of this name, which joins the first one that was started.
     pub(crate) fn node(&self, name: &'static str) -> Plan<'_> {
-        Plan { world: self, name, services: Vec::new(), listeners: Vec::new() }
+        Plan { world: self, name, services: Vec::new(), listeners: Vec::new(), patient: false }
     }
 
     /// The files of a node whose certificate names these services.
@@ -144,6 +145,12 @@ impl Plan<'_> {
         self
     }
 
+    /// Its timeouts are far longer than the tests': what is done at once is not done by one of them.
+    pub(crate) fn patient(mut self) -> Self {
+        self.patient = true;
+        self
+    }
+
     fn write(&self) -> (Place, Identity) {
         let dir = self.world.path(self.name);
         let named: Vec<&str> = self.services.iter().map(|(name, ..)| *name).collect();
@@ -160,6 +167,9 @@ impl Plan<'_> {
              [proxy]\nhttp = \"{ip}:{PROXY}\"\n\
              [log]\naccess = \"{at}/access.log\"\n"
         );
+        if self.patient {
+            text.push_str("[defaults]\ntimeout = \"3m\"\ntry_timeout = \"80s\"\n");
+        }
         for (service, address, protocol, port) in &self.services {
             writeln!(
                 text,

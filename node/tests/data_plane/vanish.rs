@@ -11,6 +11,10 @@ use crate::backend::{Backend, read_head};
 use crate::caller::{call, get};
 use crate::hosts::{World, eventually, soon};
 
+/// Sooner than by any timeout: of the node's (80 s) or its connection's (20 s). How soon exactly is measured on hosts, by
+/// `starling-chaos reach`.
+const BY_SILENCE: Duration = Duration::from_secs(15);
+
 /// A service that answers at once, or, while `gate` is shut, holds what it read; how often it did either.
 async fn gated(name: &'static str, gate: &watch::Sender<bool>) -> (Backend, Arc<[AtomicUsize; 2]>) {
     let counts = Arc::<[AtomicUsize; 2]>::default();
@@ -34,12 +38,12 @@ async fn gated(name: &'static str, gate: &watch::Sender<bool>) -> (Backend, Arc<
 }
 
 #[tokio::test]
-async fn requests_at_a_node_that_vanishes_are_answered_elsewhere_within_a_second() {
+async fn requests_at_a_node_that_vanishes_are_answered_elsewhere_before_any_timeout() {
     let (gate_of_first, gate_of_second) = (watch::Sender::new(true), watch::Sender::new(true));
     let (first, at_first) = gated("first", &gate_of_first).await;
     let (second, at_second) = gated("second", &gate_of_second).await;
     let world = World::new();
-    let web = world.node("web-1").reaches("orders").start();
+    let web = world.node("web-1").reaches("orders").patient().start();
     let _node = world.node("orders-2").offers("orders", second.address).start();
     let mut process = world.node("orders-1").offers("orders", first.address).spawn();
     web.finds("orders", 2).await;
@@ -68,12 +72,12 @@ async fn requests_at_a_node_that_vanishes_are_answered_elsewhere_within_a_second
         let (answer, at) = calling.await.unwrap();
         assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &b"second"[..]), "{answer:?}");
         let took = at.saturating_duration_since(killed);
-        assert!(took < Duration::from_secs(1), "{took:?}");
+        assert!(took < BY_SILENCE, "{took:?}");
     }
     // And what comes now does not wait for it.
     for _ in 0..20 {
         let started = Instant::now();
         assert_eq!(call(way, get("/")).await.status, 200);
-        assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+        assert!(started.elapsed() < BY_SILENCE, "{:?}", started.elapsed());
     }
 }

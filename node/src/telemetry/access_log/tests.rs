@@ -7,9 +7,9 @@ use crate::telemetry::testing::record;
 
 /// Waits for what another thread will do.
 fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(40);
     while !done() {
-        assert!(Instant::now() < deadline, "{what}: not within 10 s");
+        assert!(Instant::now() < deadline, "{what}: not within 40 s");
         std::thread::yield_now();
     }
 }
@@ -35,12 +35,16 @@ fn a_log_that_was_idle_wakes_up() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("access.log");
     let log = AccessLog::try_open(&config::AccessLog::File(path.clone())).unwrap();
-    until("dozing", || log.shared.dozing.load(Relaxed));
-    let asked = Instant::now();
-    log.write(record());
-    until("written", || log.counts().written == 1);
-    assert!(asked.elapsed() < Duration::from_millis(900), "it was not woken: {:?}", asked.elapsed());
-    assert_eq!(lines(&path), 1);
+    // A busy machine may be late once; who is never woken is late each time.
+    let woken = (1..=20).any(|round| {
+        until("dozing", || log.shared.dozing.load(Relaxed));
+        let asked = Instant::now();
+        log.write(record());
+        until("written", || log.counts().written == round);
+        asked.elapsed() < Duration::from_millis(300)
+    });
+    assert!(woken, "it slept on");
+    assert_eq!(lines(&path) as u64, log.counts().written);
 }
 
 #[test]
