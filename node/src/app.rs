@@ -3,7 +3,6 @@
 mod bind;
 mod follow;
 mod report;
-mod run;
 mod vips;
 
 use std::sync::Arc;
@@ -26,8 +25,6 @@ use crate::plane::Plane;
 use crate::shard::{self, ShardError, ShardPlan};
 use crate::telemetry::Telemetry;
 use bind::Bound;
-
-pub use run::{RunError, run};
 
 /// Connections to VIPs that may wait for a shard.
 const VIP_QUEUE: usize = 1024;
