@@ -180,7 +180,7 @@ fn mesh_config(config: &Config, identity: &Arc<Identity>, tls: &Tls) -> MeshConf
         tls: tls.clone(),
         advertise: config.mesh.address(),
         bind: config.mesh.bind,
-        seeds: config.mesh.seeds.iter().map(bind::seed).collect(),
+        seeds: config.mesh.seeds.clone(),
         data_dir: config.node.data_dir.clone(),
         zone: config.node.zone.clone(),
         shards: u32::try_from(config.node.shards.get()).unwrap_or(u32::MAX),

@@ -33,6 +33,8 @@ pub use problem::{ConfigError, Key, Place, Problem, Source};
 pub(crate) use read::duration_of;
 pub use sources::Sources;
 
+pub use crate::mesh::Seed;
+
 /// What a node is to do. Plain data; one that [`load`] gives is consistent in itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -96,20 +98,6 @@ impl Mesh {
     pub const fn address(&self) -> NodeAddress {
         NodeAddress { ip: self.advertise, gossip_port: self.gossip_port, quic_port: self.quic_port }
     }
-}
-
-/// The QUIC address of a node that may admit others.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Seed {
-    /// An address.
-    Address(SocketAddr),
-    /// All addresses of a name, asked again for ever.
-    Name {
-        /// A DNS name.
-        host: String,
-        /// The QUIC port at each of its addresses.
-        port: u16,
-    },
 }
 
 /// `[identity]`

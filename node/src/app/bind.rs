@@ -9,7 +9,7 @@ use std::time::Instant;
 use starling_transport::{BindError, Port, ShardSocket};
 
 use crate::admin::{self, WayReport};
-use crate::config::{Config, ConfigError, Key, Listen, Loaded, Seed};
+use crate::config::{Config, ConfigError, Key, Listen, Loaded};
 use crate::dns::{DnsServer, Upstreams, VipRange, VipTable, Zone};
 use crate::outbound::entry::bind_shared;
 use crate::outbound::{Destination, Way};
@@ -138,13 +138,6 @@ fn bind_for_all(address: SocketAddr, shards: usize) -> io::Result<Vec<TcpListene
     // Without SO_REUSEPORT, so that another node of the same user is noticed and not shared with.
     drop(TcpListener::bind(address)?);
     (0..shards).map(|_| bind_shared(address)).collect()
-}
-
-pub(super) fn seed(seed: &Seed) -> crate::mesh::Seed {
-    match seed {
-        Seed::Address(address) => crate::mesh::Seed::Addr(*address),
-        Seed::Name { host, port } => crate::mesh::Seed::Dns { name: host.clone(), port: *port },
-    }
 }
 
 pub(super) fn telemetry(loaded: &Loaded) -> Result<(Arc<Telemetry>, Option<SpanExporter>), StartError> {

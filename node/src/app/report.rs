@@ -106,7 +106,7 @@ impl State {
             return Ok(());
         }
         let own = self.config.mesh.address().quic();
-        let only_itself = seeds.iter().all(|seed| matches!(seed, crate::config::Seed::Address(a) if *a == own));
+        let only_itself = seeds.iter().all(|seed| matches!(seed, crate::config::Seed::Addr(a) if *a == own));
         if only_itself || self.started.elapsed() >= ALONE_AFTER {
             return Ok(());
         }

@@ -135,8 +135,8 @@ fn mesh(ledger: &Ledger, root: &mut Table, host: &Host) -> Mesh {
         let what = format!("{} is not of the same family as mesh.advertise, {advertise}", bind.value);
         ledger.report(bind.key.problem(what, "write both as IPv4 or both as IPv6"));
     }
-    let beyond = seeds.iter().find(|seed| matches!(seed, Seed::Address(at) if !at.ip().is_loopback()));
-    if let (true, Some(Seed::Address(seed))) = (advertise.is_loopback(), beyond) {
+    let beyond = seeds.iter().find(|seed| matches!(seed, Seed::Addr(at) if !at.ip().is_loopback()));
+    if let (true, Some(Seed::Addr(seed))) = (advertise.is_loopback(), beyond) {
         let what = format!("the seed {seed} is another host, which cannot reach {advertise}");
         ledger.report(key.problem(what, "write the address where others reach this node"));
     }

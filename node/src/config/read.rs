@@ -226,7 +226,7 @@ pub(super) fn seed(text: &str) -> Read<Seed> {
         })?;
         let good = !host.is_empty() && host.len() <= 253 && !host.contains([':', '/', ' ']);
         return match port.parse::<u16>() {
-            Ok(port) if port != 0 && good => Ok(Seed::Name { host: host.to_owned(), port }),
+            Ok(port) if port != 0 && good => Ok(Seed::Dns { name: host.to_owned(), port }),
             _ => Err(wrong(format!("'{text}' is not a seed"), HINT)),
         };
     }
@@ -234,7 +234,7 @@ pub(super) fn seed(text: &str) -> Read<Seed> {
         Ok(address) if address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() => {
             Err(wrong(format!("nobody can be reached at '{text}'"), HINT))
         }
-        Ok(address) => Ok(Seed::Address(address)),
+        Ok(address) => Ok(Seed::Addr(address)),
         Err(_) => {
             let quic = super::default::QUIC_PORT;
             let hint = match text.rsplit_once(':') {

@@ -79,9 +79,9 @@ fn every_key_of_the_schema_is_read() {
     assert_eq!(
         config.mesh.seeds,
         [
-            Seed::Address("10.0.0.2:7947".parse().unwrap()),
-            Seed::Name { host: "starling-seeds".to_owned(), port: 7947 },
-            Seed::Address("[fd00::2]:7947".parse().unwrap()),
+            Seed::Addr("10.0.0.2:7947".parse().unwrap()),
+            Seed::Dns { name: "starling-seeds".to_owned(), port: 7947 },
+            Seed::Addr("[fd00::2]:7947".parse().unwrap()),
         ]
     );
     assert_eq!(config.dns.listen, None);
