@@ -13,6 +13,10 @@ check:
 test:
     cargo test --workspace
 
+# what peers send, mutated for a minute each over a kept corpus; `just fuzz --keep` keeps what is new
+fuzz *ARGS:
+    cargo run -p starling-fuzz -- run all {{ARGS}}
+
 # real hosts only: agents and plain programs in network namespaces, links cut, processes killed
 hosts *ARGS:
     cargo test -p starling-chaos {{ARGS}}

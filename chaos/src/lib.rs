@@ -6,6 +6,7 @@
 //! - [`MeshOfHosts`], [`NodeConfig`]: a mesh of `starling` agents, a host each
 //! - [`reach`]: what a mesh must reach on five hosts, with figures
 //! - [`footprint`]: what a node costs its host
+//! - [`sim`]: a mesh of hundreds of engines on virtual time, with no process at all
 //! - [`wait_until`]: a condition with a deadline; [`binary`]: the programs under test
 //!
 //! A host is a holder process in namespaces of its own. All that runs on the host is found by its network namespace,
@@ -19,6 +20,7 @@ mod load;
 mod mesh;
 mod net;
 pub mod reach;
+pub mod sim;
 mod wait;
 
 pub use host::{Host, Output, Process, Program};

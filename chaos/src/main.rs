@@ -1,7 +1,7 @@
 //! The binary `starling-chaos`.
 
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use starling_chaos::footprint;
 use starling_chaos::reach::{self, Fault};
+use starling_chaos::sim::{self, Scenario};
 use starling_chaos::{Connections, Net, OpenLoop, Program};
 
 /// Weather for a mesh: real hosts in network namespaces, faults and load.
@@ -31,6 +32,26 @@ enum Verb {
     Reach,
     /// Sends GET requests at a fixed rate that does not wait for answers. Exits with 1 if any failed.
     Load(Load),
+    /// Plays a scenario on virtual time: the real engine on a simulated network. Exits with 1 if a bound is missed.
+    Sim(Sim),
+}
+
+#[derive(clap::Args)]
+struct Sim {
+    /// A file, or the name of one in `chaos/scenarios`.
+    scenario: String,
+    /// One seed, one run.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Nodes, in place of what the scenario says.
+    #[arg(long)]
+    nodes: Option<usize>,
+    /// Runs with a seed each, in place of what the scenario says.
+    #[arg(long)]
+    runs: Option<u64>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(clap::Args)]
@@ -79,6 +100,7 @@ fn main() -> ExitCode {
         Verb::Hosts { hold: false } => check(),
         Verb::Reach => reach_all(),
         Verb::Load(load) => run(load),
+        Verb::Sim(sim) => simulate(&sim),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -165,6 +187,25 @@ fn footprint_all() -> bool {
     good &= line("1 GiB each way at once, growth", &mib(bulk.growth), "at most 20 MiB", bulk.growth <= 20 * MIB);
     let written = bulk.written_to_slow_reader;
     good & line("written to a reader that took 1 MiB", &mib(written), "at most 32 MiB", written <= 32 * MIB)
+}
+
+fn simulate(sim: &Sim) -> anyhow::Result<()> {
+    let path = match Path::new(&sim.scenario) {
+        path if path.extension().is_some() => path.to_owned(),
+        name => Path::new("chaos/scenarios").join(name).with_extension("toml"),
+    };
+    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let mut scenario = Scenario::try_new(&text, sim.nodes).with_context(|| path.display().to_string())?;
+    scenario.runs = sim.runs.unwrap_or(scenario.runs);
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let report = sim::play(&name, &scenario, sim.seed);
+    if sim.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{report}");
+    }
+    ensure!(report.is_good(), "a bound is missed");
+    Ok(())
 }
 
 fn run(load: Load) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use starling_proto::mesh::v1;
 use starling_proto::{Generation, MemberIdentity, NodeId, SpiffeId};
 
+use crate::conduct::Conduct;
 use crate::replay::ReplayWindow;
 use crate::{Refusal, State, VerifiedCredential};
 
@@ -27,13 +28,21 @@ pub(crate) struct Peer {
     pub(crate) window: ReplayWindow<16>,
     /// Which of its notices were seen.
     pub(crate) notices: ReplayWindow<4>,
+    /// As the mesh has it.
     pub(crate) incarnation: u16,
+    /// The highest that it signed itself, in its current identity.
+    pub(crate) shown: u16,
     pub(crate) state: State,
     pub(crate) since: Instant,
     /// The identity that it gave up on purpose.
     pub(crate) left: Option<(Generation, u16)>,
+    /// The identity, of those that were down, that an operator dismissed.
+    pub(crate) dismissed: Option<(Generation, u16)>,
     pub(crate) load: v1::LoadSummary,
+    /// When its last datagram was accepted.
+    pub(crate) heard: Option<Instant>,
     pub(crate) catalog_hash: u64,
+    pub(crate) conduct: Conduct,
     /// Who accuses its current identity and incarnation of having failed.
     pub(crate) accusers: BTreeSet<NodeId>,
     /// It is told that it counts as down, but not before this.
@@ -61,12 +70,16 @@ impl Peer {
             notices: ReplayWindow::new(identity.generation, 0),
             identity,
             incarnation: 0,
+            shown: 0,
             // Until the SWIM engine says otherwise.
             state: State::Down,
             since: now,
             left: None,
+            dismissed: None,
             load: v1::LoadSummary::default(),
+            heard: None,
             catalog_hash: 0,
+            conduct: Conduct::default(),
             accusers: BTreeSet::new(),
             tell_down_after: now,
         }
@@ -75,6 +88,11 @@ impl Peer {
     /// Did it leave, and not come back since?
     pub(crate) fn has_left(&self) -> bool {
         self.left.is_some_and(|left| left >= rank(&self.identity))
+    }
+
+    /// Did an operator say that it will not come back, and has it not since?
+    pub(crate) fn is_dismissed(&self) -> bool {
+        self.dismissed.is_some_and(|dismissed| dismissed >= rank(&self.identity))
     }
 
     pub(crate) fn name(&self) -> String {
@@ -165,6 +183,7 @@ impl Peer {
         }
         self.identity = identity;
         self.incarnation = 0;
+        self.shown = 0;
         self.accusers.clear();
     }
 }

@@ -28,6 +28,8 @@ use starling_proto::{Generation, NodeId};
 
 use crate::SigningKey;
 pub use content::{Content, NodeRecord, ServiceEntry};
+#[cfg(any(test, feature = "raw"))]
+pub(crate) use record::statement;
 pub use record::{MAX_VERSION, RecordError, open};
 use shelf::{Record, Shelf};
 
@@ -163,6 +165,20 @@ impl Catalog {
         }
     }
 
+    /// Generation and sequence of what stands under a key.
+    pub fn sequence(&self, owner: NodeId, key: &str) -> Option<(Generation, u64)> {
+        let shelf = self.nodes.get(&owner)?;
+        shelf.get(key).map(|record| (shelf.generation, record.value.sequence))
+    }
+
+    /// What stands under a service's key.
+    pub fn service(&self, owner: NodeId, key: &str) -> Option<&ServiceEntry> {
+        match &self.nodes.get(&owner)?.get(key)?.content {
+            Content::Service(entry) => Some(entry),
+            _ => None,
+        }
+    }
+
     /// Every service instance that anyone offers, alive or not.
     pub fn services(&self) -> impl Iterator<Item = (NodeId, &ServiceEntry)> {
         self.nodes.iter().flat_map(|(owner, shelf)| {
@@ -173,9 +189,23 @@ impl Catalog {
         })
     }
 
+    /// The service instances of one node.
+    pub fn services_of(&self, owner: NodeId) -> impl Iterator<Item = &ServiceEntry> {
+        let records = self.nodes.get(&owner).into_iter().flat_map(Shelf::records);
+        records.filter_map(|record| match &record.content {
+            Content::Service(entry) => Some(entry),
+            _ => None,
+        })
+    }
+
     /// Every value, for a join. Cheap: bodies and signatures are shared.
     pub fn values(&self) -> impl Iterator<Item = &v1::SignedValue> {
         self.nodes.values().flat_map(Shelf::records).map(|record| &record.value)
+    }
+
+    /// How many values of all nodes there are, and their bytes.
+    pub fn sizes(&self) -> (usize, usize) {
+        self.nodes.values().map(Shelf::sizes).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
     }
 
     /// The values of one node, for a pull.
@@ -184,5 +214,7 @@ impl Catalog {
     }
 }
 
+#[cfg(test)]
+mod caps;
 #[cfg(test)]
 mod tests;

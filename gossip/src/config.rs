@@ -3,7 +3,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use starling_proto::{MemberIdentity, SpiffeId};
 
-use crate::{Keyring, SigningKey};
+use crate::{Keyring, Lifeguard, SigningKey};
 
 /// What an [`Engine`](crate::Engine) needs to know of its node.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub struct Config {
     pub shards: u32,
     /// How often and how long.
     pub timings: Timings,
+    /// How this node doubts what it sees. On in every mesh.
+    pub lifeguard: Lifeguard,
 }
 
 /// How often and how long. The default is for a LAN (gossip.md, Defaults).
@@ -39,11 +41,10 @@ pub struct Timings {
     pub probe_rtt: Duration,
     /// How many others are asked.
     pub indirect_probes: u8,
-    /// A suspect has this long to refute.
-    ///
-    /// With five members the last of four observers probes a dead one at most 3.5 s after its death, sees the probe
-    /// fail 0.5 s later, and 2.5 s on that makes 6.5 s: under the 7 s that a crash may take to be listed.
-    pub suspicion: Duration,
+    /// A suspect has at least this long to refute, however many confirm the suspicion.
+    pub suspicion_min: Duration,
+    /// And this long while nobody confirms it. Both are multiplied by this node's own health.
+    pub suspicion_max: Duration,
     /// Updates and notices leave at this rate while there are any.
     pub gossip_period: Duration,
     /// To how many members at a time.
@@ -74,7 +75,8 @@ impl Default for Timings {
             probe_period: Duration::from_millis(500),
             probe_rtt: Duration::from_millis(150),
             indirect_probes: 3,
-            suspicion: Duration::from_millis(2_500),
+            suspicion_min: Duration::from_millis(1_200),
+            suspicion_max: Duration::from_secs(7),
             gossip_period: Duration::from_millis(200),
             gossip_fanout: 3,
             transmissions: 12,

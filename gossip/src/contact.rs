@@ -1,9 +1,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use starling_proto::{MemberIdentity, NodeId};
+use starling_proto::{MemberIdentity, NodeId, SpiffeId};
 
 use crate::admission::{Proof, rank};
+use crate::allowance::{Allowances, Rate};
 
 /// When a node that was named by others is spoken to, after the first time.
 const PAUSES: [Duration; 7] = [
@@ -17,11 +18,24 @@ const PAUSES: [Duration; 7] = [
 ];
 /// From this attempt on it is also dialed: it may not know us, and then our packets are nothing to it.
 const DIAL_FROM: usize = 3;
+/// What one member may name: a whole mesh at once, if it is there. What answers is not counted; what does not comes back
+/// slowly, so that nobody has datagrams sent to where it likes but for a few.
+const CREDIT: Rate = Rate { burst: 512, each: Duration::from_secs(10) };
+/// Members that have named something that did not answer yet.
+const CREDITORS: usize = 1_024;
 
 /// Nodes that others named: each is spoken to until it answers itself, and counts for nothing until then.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Contacts {
     waiting: BTreeMap<NodeId, Contact>,
+    /// What each member may name that never answers.
+    credit: Allowances<NodeId>,
+}
+
+impl Default for Contacts {
+    fn default() -> Self {
+        Self { waiting: BTreeMap::new(), credit: Allowances::new(CREDIT, CREDITORS) }
+    }
 }
 
 /// A node, or a new identity of one, known by hearsay.
@@ -33,6 +47,8 @@ pub(crate) struct Contact {
     pub(crate) proof: Option<Proof>,
     /// The highest counter that whoever named it saw of it in that generation.
     pub(crate) floor: u64,
+    /// Who named it.
+    by: NodeId,
     attempts: usize,
     next: Instant,
 }
@@ -52,26 +68,50 @@ impl Contacts {
         self.waiting.values().filter(|contact| contact.proof.is_some()).count()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     pub(crate) fn get(&self, node: NodeId) -> Option<&Contact> {
         self.waiting.get(&node)
     }
 
-    /// A node was named. Speaks to it at `at`, unless that is going on with this identity or a higher one.
-    pub(crate) fn add(&mut self, identity: MemberIdentity, proof: Option<Proof>, floor: u64, at: Instant) {
+    /// A node was named by a member. Speaks to it at `at`, unless that is going on with this identity or a higher one.
+    /// False if the member named too much that never answered.
+    pub(crate) fn add(
+        &mut self,
+        by: NodeId,
+        identity: MemberIdentity,
+        proof: Option<Proof>,
+        floor: u64,
+        at: Instant,
+    ) -> bool {
         let node = identity.node_id;
-        match self.waiting.get_mut(&node) {
-            Some(known) if rank(&known.identity) >= rank(&identity) => {}
-            Some(known) => {
-                let proof = proof.or_else(|| known.proof.take());
-                *known = Contact { identity, proof, floor, attempts: 0, next: at };
-            }
-            None => {
-                self.waiting.insert(node, Contact { identity, proof, floor, attempts: 0, next: at });
-            }
+        if self.get(node).is_some_and(|known| rank(&known.identity) >= rank(&identity)) {
+            return true;
+        }
+        if !self.credit.take(by, at) {
+            return false;
+        }
+        let proof = proof.or_else(|| self.waiting.remove(&node)?.proof);
+        self.waiting.insert(node, Contact { identity, proof, floor, by, attempts: 0, next: at });
+        true
+    }
+
+    /// Does a key that waits to be heard from, other than this node's, have this name?
+    pub(crate) fn has_name(&self, node: NodeId, name: &SpiffeId) -> Option<&Contact> {
+        let named = |contact: &Contact| contact.proof.as_ref().is_some_and(|proof| proof.verified.spiffe == *name);
+        self.waiting.values().find(|contact| contact.identity.node_id != node && named(contact))
+    }
+
+    /// It spoke itself: whoever named it was right.
+    pub(crate) fn on_answer(&mut self, node: NodeId) {
+        if let Some(contact) = self.remove(node) {
+            self.credit.give_back(&contact.by);
         }
     }
 
-    /// It spoke itself, or it is forgotten.
+    /// It is forgotten.
     pub(crate) fn remove(&mut self, node: NodeId) -> Option<Contact> {
         self.waiting.remove(&node)
     }
@@ -124,11 +164,15 @@ mod tests {
         }
     }
 
+    fn seed() -> NodeId {
+        NodeId::of_key(b"seed")
+    }
+
     #[test]
     fn a_contact_is_announced_to_then_dialed_then_given_up() {
         let start = Instant::now();
         let mut contacts = Contacts::default();
-        contacts.add(identity(1), None, 0, start);
+        contacts.add(seed(), identity(1), None, 0, start);
         let (mut announced, mut dialed) = (0, 0);
         while let Some(at) = contacts.next() {
             for approach in contacts.take_due(at).0 {
@@ -147,11 +191,37 @@ mod tests {
     fn a_higher_identity_starts_anew_and_a_lower_one_changes_nothing() {
         let start = Instant::now();
         let mut contacts = Contacts::default();
-        contacts.add(identity(2), None, 0, start);
+        contacts.add(seed(), identity(2), None, 0, start);
         assert_eq!(contacts.take_due(start).0, [Approach::Announce(identity(2))]);
-        contacts.add(identity(1), None, 0, start);
+        contacts.add(seed(), identity(1), None, 0, start);
         assert_eq!(contacts.take_due(start).0, []);
-        contacts.add(identity(3), None, 0, start);
+        contacts.add(seed(), identity(3), None, 0, start);
         assert_eq!(contacts.take_due(start).0, [Approach::Announce(identity(3))]);
+    }
+
+    #[test]
+    fn one_who_names_what_never_answers_is_heard_less_and_less() {
+        let start = Instant::now();
+        let mut contacts = Contacts::default();
+        let named = (1..=2_000).filter(|n| contacts.add(seed(), identity(*n), None, 0, start)).count();
+        assert_eq!(named, 512);
+        let other = NodeId::of_key(b"other");
+        assert!(contacts.add(other, identity(5_000), None, 0, start), "nobody pays for another");
+        let hour = start + Duration::from_hours(1);
+        let tries = (0..3_600).filter(|second| {
+            contacts.add(seed(), identity(10_000 + second), None, 0, start + Duration::from_secs(u64::from(*second)))
+        });
+        assert!((355..=361).contains(&tries.count()), "one in ten seconds");
+        assert!(contacts.take_due(hour).0.len() <= 1);
+    }
+
+    #[test]
+    fn one_who_names_what_answers_may_go_on() {
+        let start = Instant::now();
+        let mut contacts = Contacts::default();
+        for n in 1..=2_000 {
+            assert!(contacts.add(seed(), identity(n), None, 0, start));
+            contacts.on_answer(identity(n).node_id);
+        }
     }
 }

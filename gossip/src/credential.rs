@@ -1,4 +1,4 @@
-use starling_proto::{NodeId, SpiffeId};
+use starling_proto::{NodeId, ServiceName, ServicePattern, SpiffeId};
 
 /// Checks the credentials of other nodes against the mesh's roots. `node` implements it with `transport`.
 pub trait CredentialVerifier: Send {
@@ -20,4 +20,14 @@ pub struct VerifiedCredential {
     pub node_id: NodeId,
     /// Unix seconds; a newer statement of one node replaces an older one.
     pub issued_at: u64,
+    /// What the certificate allows the node to run.
+    pub services: Vec<ServicePattern>,
+}
+
+impl VerifiedCredential {
+    /// Does its certificate name this service?
+    #[must_use]
+    pub fn may_run(&self, service: &ServiceName) -> bool {
+        self.services.iter().any(|pattern| pattern.matches(service))
+    }
 }

@@ -1,15 +1,29 @@
 mod admitted;
+mod announcements;
+mod claims;
 mod clockwork;
+mod counters;
+mod dismissal;
+mod doubts;
+mod guard;
+mod health;
 mod inbound;
+mod input;
+mod introduction;
 mod join;
+mod keys;
 mod notices;
 mod outbound;
+mod output;
+mod pings;
 mod publish;
 mod records;
 mod renewal;
+mod survey;
+mod suspects;
+mod unnamed;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,142 +36,24 @@ use starling_proto::{MemberIdentity, NodeId, SpiffeId};
 use crate::admission::Admission;
 use crate::catalog::Catalog;
 use crate::contact::Contacts;
+use crate::hints::Hints;
+use crate::keyring::exchange::Exchange;
 use crate::membership::Membership;
 use crate::redial::Redials;
 use crate::rumour::Rumours;
-use crate::{Config, CredentialVerifier, Event, Keyring, Refusal, Rejection, Remembered, SigningKey, Timings, View};
+use crate::{Config, CredentialVerifier, Event, Keyring, SigningKey, Timings, View};
+use announcements::Awaited;
+pub use counters::{Counters, Liveness};
+use doubts::Doubts;
+use guard::Guard;
+use health::Health;
+pub use input::Input;
+pub use keys::{KeyReport, PeerKeys};
+pub use output::Output;
 use publish::Publish;
 use renewal::Renewal;
-
-/// What happened, for [`Engine::handle`].
-#[derive(Debug, Clone)]
-pub enum Input {
-    /// The time of [`Engine::poll_timeout`] has come.
-    Tick,
-    /// A datagram arrived on the gossip port.
-    Datagram {
-        /// Its source.
-        from: SocketAddr,
-        /// Its bytes.
-        bytes: Bytes,
-    },
-    /// A peer's state arrived over a mutual-TLS connection. If this node answers with its own, it does so after
-    /// this input, so that the answer carries what came of it; unless an [`Output::Refused`] says what to answer.
-    Joined {
-        /// The name in the peer's TLS certificate.
-        peer: SpiffeId,
-        /// Its state.
-        state: v1::JoinState,
-    },
-    /// The answer to an [`Output::Resolve`].
-    Resolved {
-        /// What the other node knows of those asked for.
-        members: Vec<v1::MemberState>,
-    },
-    /// A live QUIC connection to a node exists, or the last one is gone.
-    Link {
-        /// The node.
-        node: NodeId,
-        /// Does one exist?
-        up: bool,
-    },
-    /// This node's own load, to be told to others.
-    Load(v1::LoadSummary),
-    /// Sets one of this node's own catalog records.
-    Register {
-        /// Its key.
-        key: String,
-        /// Its encoded record.
-        body: Bytes,
-    },
-    /// Withdraws one of this node's own catalog records.
-    Withdraw {
-        /// Its key.
-        key: String,
-    },
-    /// A value of the catalog arrived by chitchat.
-    Value {
-        /// Whose.
-        owner: NodeId,
-        /// Its key.
-        key: String,
-        /// An encoded `mesh.v1.SignedValue`.
-        value: Bytes,
-    },
-    /// This node leaves: the outputs tell the others.
-    Leave {
-        /// Why, for the others' logs.
-        reason: String,
-    },
-}
-
-/// What the driver is to do.
-#[derive(Debug, Clone)]
-pub enum Output {
-    /// Send a datagram from the gossip port.
-    Send {
-        /// To whom.
-        to: SocketAddr,
-        /// Its bytes.
-        bytes: Bytes,
-    },
-    /// Ask a member for the credentials of nodes that it named; feed the answer as [`Input::Resolved`].
-    Resolve {
-        /// Whom to ask.
-        ask: NodeId,
-        /// Where it accepts QUIC.
-        at: SocketAddr,
-        /// Of which nodes.
-        ids: Vec<NodeId>,
-    },
-    /// Exchange states with a node over QUIC; feed its state as [`Input::Joined`]. Repeated as long as it is wanted:
-    /// a failure needs no answer.
-    Dial {
-        /// Who should be there, if it is known.
-        node: Option<NodeId>,
-        /// Where it accepts QUIC.
-        at: SocketAddr,
-    },
-    /// A join was refused: answer the peer with this.
-    Refused {
-        /// The name in the peer's TLS certificate.
-        peer: SpiffeId,
-        /// What to answer.
-        refusal: Refusal,
-    },
-    /// Put a value into chitchat under this node.
-    Value {
-        /// Its key.
-        key: String,
-        /// An encoded `mesh.v1.SignedValue`.
-        value: Bytes,
-    },
-    /// There is a new view. At most one at a time.
-    View(Arc<View>),
-    /// Something to log and to count.
-    Event(Event),
-    /// Persist this, off the hot path.
-    Remember(Remembered),
-}
-
-/// What was refused or not done, since the start.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Datagrams, or parts of them, by reason.
-    pub rejected: BTreeMap<Rejection, u64>,
-    /// Joins and introductions, by [`Refusal::code`].
-    pub refused: BTreeMap<&'static str, u64>,
-    /// Values of the catalog.
-    pub records_rejected: u64,
-    /// Values of owners who are not admitted here: most often ones that were down before this node came.
-    pub records_unknown: u64,
-    /// Packets that were not sent: to nobody known, or too large.
-    pub unsent: u64,
-    /// Notices that gave way to others before they were told often enough.
-    pub notices_dropped: u64,
-    /// Errors of the SWIM engine that no peer can cause: each is a bug.
-    pub swim_errors: u64,
-}
+pub use survey::Sizes;
+use unnamed::Unnamed;
 
 /// What the node knows of itself.
 struct Me {
@@ -193,13 +89,18 @@ pub struct Engine {
     admission: Admission,
     contacts: Contacts,
     membership: Membership,
+    doubts: Doubts,
     rumours: Rumours,
     redials: Redials,
     renewal: Renewal,
     catalog: Catalog,
-    /// Nodes that were asked after, until when they are not asked after again.
-    hints: BTreeMap<NodeId, Instant>,
+    exchange: Exchange,
+    hints: Hints,
+    guard: Guard,
+    awaited: Awaited,
+    unnamed: Unnamed,
     links: BTreeSet<NodeId>,
+    health: Health,
     view: Arc<View>,
     publish: Publish,
     sweep_at: Instant,
@@ -216,7 +117,7 @@ impl Engine {
         let mut rng = StdRng::from_seed(rng_seed);
         let timings = config.timings;
         let identity = MemberIdentity { node_id: config.signing_key.node_id(), ..config.identity };
-        let membership = Membership::new(identity, &timings, StdRng::from_rng(&mut rng));
+        let membership = Membership::new(identity, &timings, config.lifeguard, StdRng::from_rng(&mut rng));
         let me = Me {
             identity,
             spiffe: config.spiffe,
@@ -237,11 +138,17 @@ impl Engine {
             catalog: Catalog::new(me.node(), identity.generation),
             admission: Admission::new(config.member_limit),
             contacts: Contacts::default(),
+            doubts: Doubts::new(config.lifeguard),
             rumours: Rumours::new(timings.transmissions, timings.gossip_period),
             redials: Redials::default(),
+            exchange: Exchange::default(),
             renewal: Renewal::default(),
-            hints: BTreeMap::new(),
+            hints: Hints::default(),
+            guard: Guard::default(),
+            awaited: Awaited::default(),
+            unnamed: Unnamed::default(),
             links: BTreeSet::new(),
+            health: Health::default(),
             view: Arc::new(view),
             publish: Publish { changed: true, remember_own: true, ..Publish::default() },
             sweep_at: now,
@@ -262,22 +169,27 @@ impl Engine {
 
     /// Takes what happened and says what to do.
     pub fn handle(&mut self, input: Input, now: Instant) -> Vec<Output> {
+        self.me.keyring.expire(now);
+        self.catch_up(now);
         match input {
             Input::Tick => self.on_tick(now),
             Input::Datagram { from, bytes } => self.on_datagram(from, &bytes, now),
             Input::Joined { peer, state } => self.on_joined(peer, state, now),
             Input::Resolved { members } => self.on_resolved(members, now),
-            Input::Link { node, up } => self.on_link(node, up),
-            Input::Load(load) => {
-                self.me.load = load;
-                self.publish.load_due.get_or_insert(now + self.timings.load_period);
-            }
+            Input::Link { node, up } => self.on_link(node, up, now),
+            Input::Pong { node, pong } => self.on_pong(node, pong, now),
+            Input::Pinged { from, ping } => self.on_pinged(from, &ping, now),
+            Input::Load(load) => self.on_load(load, now),
+            Input::Health { service, instance, healthy } => self.on_health(&service, instance, healthy, now),
+            Input::Dismiss { node, prune, reason } => self.dismiss(node, prune, reason, now),
+            Input::Nudge { node } => self.nudge(node),
+            Input::Keys { from, state } => self.on_keys(from, &state, now),
             Input::Register { key, body } => self.register(&key, body, now),
             Input::Withdraw { key } => self.withdraw(&key, now),
-            Input::Value { owner, key, value } => self.on_value(owner, &key, &value),
+            Input::Value { owner, key, value } => self.on_value(owner, &key, &value, now),
             Input::Leave { reason } => self.on_leave(reason, now),
         }
-        self.accuse_failed(now);
+        self.on_news(now);
         self.sync_states(now);
         self.flush_swim(now);
         self.publish_view(now);
@@ -303,6 +215,16 @@ impl Engine {
         self.resolve_ids(ids)
     }
 
+    /// Answers a `mesh.v1.Ping`, after [`Input::Pinged`].
+    #[must_use]
+    pub fn pong(&self) -> v1::Pong {
+        v1::Pong {
+            identity: Some((&self.me.identity).into()),
+            incarnation: self.membership.incarnation().into(),
+            ..v1::Pong::default()
+        }
+    }
+
     /// The current view.
     #[must_use]
     pub fn view(&self) -> Arc<View> {
@@ -324,16 +246,26 @@ impl Engine {
     /// What was refused or not done, since the start.
     #[must_use]
     pub fn counters(&self) -> Counters {
+        let counts = self.membership.counts();
         Counters {
             notices_dropped: self.rumours.dropped(),
-            swim_errors: self.membership.errors(),
+            swim_errors: counts.errors,
+            liveness: Liveness {
+                probes: counts.probes,
+                indirect_probes: counts.indirect,
+                health: self.membership.health().value(),
+                ..self.doubts.tally
+            },
             ..self.counters.clone()
         }
     }
 
-    fn on_link(&mut self, node: NodeId, up: bool) {
-        let changed = if up { self.links.insert(node) } else { self.links.remove(&node) };
-        self.publish.changed |= changed;
+    /// Did this node stand still? Then nobody is blamed for what it missed.
+    fn catch_up(&mut self, now: Instant) {
+        if let Some(pause) = self.membership.catch_up(now) {
+            self.doubts.tally.stalls += 1;
+            self.doubts.shift(pause);
+        }
     }
 
     fn emit(&mut self, event: Event) {

@@ -49,16 +49,27 @@ fn statement(packet: &[u8]) -> Vec<u8> {
     [DOMAIN, packet].concat()
 }
 
-/// Signs and seals a packet. `None` if it does not fit into a datagram.
-pub(crate) fn seal(packet: &v1::Packet, key: &SigningKey, keyring: &Keyring, nonce: [u8; NONCE_LEN]) -> Option<Bytes> {
+/// Signs a packet and seals it with the group key of an epoch. `None` if it does not fit into a datagram.
+pub(crate) fn seal(
+    packet: &v1::Packet,
+    key: &SigningKey,
+    keyring: &Keyring,
+    epoch: u32,
+    nonce: [u8; NONCE_LEN],
+) -> Option<Bytes> {
     let encoded = packet.encode_to_vec();
     if encoded.len() > MAX_PACKET {
         return None;
     }
     let signature = Bytes::copy_from_slice(&key.sign(&statement(&encoded)));
-    let mut inside = v1::SignedPacket { packet: encoded.into(), signature }.encode_to_vec();
-    let clear = clear(keyring.newest());
-    keyring.seal(nonce, &clear, &mut inside)?;
+    let inside = v1::SignedPacket { packet: encoded.into(), signature }.encode_to_vec();
+    seal_bytes(inside, keyring, epoch, nonce)
+}
+
+/// Seals what may be a `SignedPacket`.
+pub(crate) fn seal_bytes(mut inside: Vec<u8>, keyring: &Keyring, epoch: u32, nonce: [u8; NONCE_LEN]) -> Option<Bytes> {
+    let clear = clear(epoch);
+    keyring.seal(epoch, nonce, &clear, &mut inside)?;
     let mut datagram = BytesMut::with_capacity(CLEAR + inside.len());
     datagram.extend_from_slice(&clear);
     datagram.extend_from_slice(&nonce);
@@ -135,7 +146,7 @@ mod tests {
     }
 
     fn sealed() -> Vec<u8> {
-        seal(&packet(10), &key(), &ring(1, 1), [9; 12]).unwrap().to_vec()
+        seal(&packet(10), &key(), &ring(1, 1), 1, [9; 12]).unwrap().to_vec()
     }
 
     #[test]
@@ -172,10 +183,10 @@ mod tests {
     #[test]
     fn the_largest_packet_fills_a_datagram_and_a_larger_one_is_not_sealed() {
         let room = MAX_PACKET - packet(0).encoded_len() - 3;
-        let datagram = seal(&packet(room), &key(), &ring(1, 1), [9; 12]).unwrap();
+        let datagram = seal(&packet(room), &key(), &ring(1, 1), 1, [9; 12]).unwrap();
         assert_eq!(datagram.len(), MAX_DATAGRAM);
         assert!(open(&datagram, &ring(1, 1)).is_ok());
-        assert!(seal(&packet(room + 1), &key(), &ring(1, 1), [9; 12]).is_none());
+        assert!(seal(&packet(room + 1), &key(), &ring(1, 1), 1, [9; 12]).is_none());
     }
 
     #[test]
@@ -185,7 +196,7 @@ mod tests {
         encoded.extend([0xa2, 0x06, 3, b'n', b'e', b'w']);
         let signature = Bytes::copy_from_slice(&key().sign(&statement(&encoded)));
         let mut inside = v1::SignedPacket { packet: encoded.into(), signature }.encode_to_vec();
-        ring(1, 1).seal([9; 12], &clear(1), &mut inside).unwrap();
+        ring(1, 1).seal(1, [9; 12], &clear(1), &mut inside).unwrap();
         let datagram = [&clear(1)[..], &[9; 12], &inside].concat();
         let opened = open(&datagram, &ring(1, 1)).unwrap();
         assert_eq!(opened.packet, packet(0));
@@ -201,7 +212,7 @@ mod tests {
         #[test]
         fn arbitrary_sealed_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..1_000)) {
             let mut inside = bytes;
-            ring(1, 1).seal([9; 12], &clear(1), &mut inside).unwrap();
+            ring(1, 1).seal(1, [9; 12], &clear(1), &mut inside).unwrap();
             let _ = open(&[&clear(1)[..], &[9; 12], &inside].concat(), &ring(1, 1));
         }
     }

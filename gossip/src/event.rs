@@ -1,7 +1,9 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use starling_proto::{Generation, NodeId, SpiffeId};
+use starling_proto::{Generation, NodeId, ServiceName, SpiffeId};
+
+use crate::{Offence, StatementError};
 
 /// Something to log and to count.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +37,41 @@ pub enum Event {
         /// Its name.
         name: String,
         /// What it gave as reason.
+        reason: String,
+    },
+    /// A member said that the health of one of its service instances changed.
+    HealthChanged {
+        /// Who.
+        node: NodeId,
+        /// Its name.
+        name: String,
+        /// The service.
+        service: ServiceName,
+        /// Which instance of it.
+        instance: u32,
+        /// Can it serve now?
+        healthy: bool,
+    },
+    /// A member said that it is overloaded, or no longer.
+    OverloadChanged {
+        /// Who.
+        node: NodeId,
+        /// Its name.
+        name: String,
+        /// How much, 0 to 100.
+        overload: u32,
+    },
+    /// An operator somewhere said that a member which is down will not come back. It counts as left.
+    Dismissed {
+        /// Who.
+        node: NodeId,
+        /// Its name.
+        name: String,
+        /// Whose operator: the node that signed it.
+        by: NodeId,
+        /// Is it no longer listed at all?
+        pruned: bool,
+        /// What the operator gave as reason.
         reason: String,
     },
     /// A member that was down or left for long is no longer listed.
@@ -72,6 +109,17 @@ pub enum Event {
         /// Why.
         reason: Rejection,
     },
+    /// A member broke a rule, as its own signature or connection shows. Told once a minute of each; all are counted.
+    Offender {
+        /// Who.
+        node: NodeId,
+        /// Its name.
+        name: String,
+        /// Which rule.
+        offence: Offence,
+        /// How often by now.
+        count: u64,
+    },
     /// Something that a third party passed on was refused.
     RejectedRecord {
         /// Whose it claimed to be.
@@ -88,6 +136,19 @@ pub enum Event {
         /// How many accuse this identity of it by now.
         accusers: usize,
     },
+    /// Most of the members that were probed last did not answer: this node takes itself for cut off, and declares
+    /// nobody down for a while.
+    CutOff {
+        /// How many are up, as far as it knows, itself included.
+        members: usize,
+    },
+    /// Another's word that a member is down turned out wrong.
+    DownDismissed {
+        /// Of whom.
+        node: NodeId,
+        /// Whose word; this node's own identity where it only made sure.
+        by: NodeId,
+    },
     /// Others took this node for dead, so it renewed its identity.
     Renewed {
         /// The new number.
@@ -97,6 +158,22 @@ pub enum Event {
     KeyInUse {
         /// Of the other.
         generation: Generation,
+    },
+    /// An administrator's statement about the group keys counts from now on.
+    KeysChanged {
+        /// Its revision.
+        revision: u64,
+        /// The epoch that packets are sealed with.
+        in_use: u32,
+        /// The epochs that are accepted.
+        accepted: Vec<u32>,
+    },
+    /// Group keys that somebody gave were not believed.
+    KeysRefused {
+        /// Who gave them; `None` for this node's operator.
+        from: Option<NodeId>,
+        /// Why.
+        error: StatementError,
     },
     /// The mesh remembers a higher generation than this node had, so it was raised: the clock was set back, and the
     /// disk's memory is gone.
@@ -148,6 +225,9 @@ pub enum Refusal {
         /// The limit.
         limit: usize,
     },
+    /// It exchanges states more often than anyone needs.
+    #[error("too often; try again in a second")]
+    TooOften,
 }
 
 impl Refusal {
@@ -162,6 +242,7 @@ impl Refusal {
             Self::OtherName { .. } => "other-name",
             Self::NameTaken { .. } => "name-taken",
             Self::MemberLimit { .. } => "member-limit",
+            Self::TooOften => "too-often",
         }
     }
 }
@@ -210,11 +291,13 @@ pub enum Rejection {
     UnknownAuthor,
     /// A notice that its author did not sign.
     ForgedNotice,
+    /// More from its source than is looked into.
+    Flood,
 }
 
 impl Rejection {
     /// Every reason, for metrics that start at zero.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Size,
         Self::Version,
         Self::Epoch,
@@ -235,6 +318,7 @@ impl Rejection {
         Self::BadNotice,
         Self::UnknownAuthor,
         Self::ForgedNotice,
+        Self::Flood,
     ];
 
     /// A stable word, for metrics.
@@ -261,6 +345,7 @@ impl Rejection {
             Self::BadNotice => "bad-notice",
             Self::UnknownAuthor => "unknown-author",
             Self::ForgedNotice => "forged-notice",
+            Self::Flood => "flood",
         }
     }
 }

@@ -3,7 +3,11 @@ use starling_proto::{MemberIdentity, NodeId};
 
 use crate::admission::{Admission, rank};
 use crate::swim::{SwimIdentity, SwimPacket};
+use crate::{Lifeguard, State as Believed};
 
+/// A third party may say that a member refuted so many more suspicions than that member said itself. The numbers end, so
+/// nobody may use up another's.
+pub(crate) const MAX_LEAP: u16 = 8;
 /// The most nodes of one packet that are asked after.
 const MAX_HINTS: usize = 32;
 
@@ -16,8 +20,12 @@ pub(crate) struct Sifted {
     pub(crate) renewed: Vec<MemberIdentity>,
     /// The sender holds this node's current identity for dead.
     pub(crate) we_are_down: bool,
-    /// Someone suspects this node's current identity.
-    pub(crate) we_are_suspect: bool,
+    /// Someone suspects this node's current identity, as of this incarnation.
+    pub(crate) we_are_suspect: Option<u16>,
+    /// Members that are said to have refuted more than is to be believed of a third party: they are to be asked.
+    pub(crate) leaps: Vec<MemberIdentity>,
+    /// Members that the sender holds for down.
+    pub(crate) downs: Vec<Member<SwimIdentity>>,
     /// Was anything taken out?
     pub(crate) changed: bool,
 }
@@ -27,8 +35,15 @@ pub(crate) struct Sifted {
 ///
 /// What is said of this node is taken out as well: how often it refutes and when it renews is not foca's decision, since
 /// each takes a number, and foca would follow whoever names a high one.
-pub(crate) fn sift(packet: &mut SwimPacket, this: &SwimIdentity, admission: &Admission) -> Sifted {
-    let mut sifted = Sifted::default();
+///
+/// Nor does foca hear that one is down, which it would believe at once and for good (unless it is to be believed so).
+pub(crate) fn sift(
+    packet: &mut SwimPacket,
+    this: &SwimIdentity,
+    admission: &Admission,
+    lifeguard: Lifeguard,
+) -> Sifted {
+    let (mut sifted, doubting) = (Sifted::default(), lifeguard == Lifeguard::On);
     let sender = packet.header.src.node();
     if packet.header.message == Message::TurnUndead {
         sifted.we_are_down = packet.header.dst == *this;
@@ -37,7 +52,10 @@ pub(crate) fn sift(packet: &mut SwimPacket, this: &SwimIdentity, admission: &Adm
         sifted.changed = true;
     }
     let before = packet.updates.len();
-    packet.updates.retain(|update| keep(update, sender, this, admission, &mut sifted));
+    packet.updates.retain(|update| keep(update, sender, this, admission, doubting, &mut sifted));
+    if doubting {
+        sifted.downs = packet.updates.extract_if(.., |update| update.state() == State::Down).collect();
+    }
     sifted.changed |= packet.updates.len() != before;
     sifted
 }
@@ -47,12 +65,15 @@ fn keep(
     sender: NodeId,
     this: &SwimIdentity,
     admission: &Admission,
+    doubting: bool,
     sifted: &mut Sifted,
 ) -> bool {
     let about = update.id();
     if about.node() == this.node() {
         sifted.we_are_down |= about == this && update.state() == State::Down;
-        sifted.we_are_suspect |= about == this && update.state() == State::Suspect;
+        if about == this && update.state() == State::Suspect {
+            sifted.we_are_suspect = sifted.we_are_suspect.max(Some(update.incarnation()));
+        }
         return false;
     }
     if about.node() == sender {
@@ -67,7 +88,14 @@ fn keep(
             }
             false
         }
-        Some(peer) if peer.identity == about.0 => !peer.has_left(),
+        Some(peer) if peer.identity == about.0 => {
+            let back = peer.state == Believed::Down && update.incarnation() > peer.incarnation;
+            let leap = alive && (back || update.incarnation() > peer.shown.saturating_add(MAX_LEAP));
+            if leap && !peer.has_left() && doubting && sifted.leaps.len() < MAX_HINTS {
+                sifted.leaps.push(about.0);
+            }
+            !(peer.has_left() || leap && doubting)
+        }
         Some(peer) => {
             if alive && about.rank() > rank(&peer.identity) && sifted.renewed.len() < MAX_HINTS {
                 sifted.renewed.push(about.0);
@@ -103,27 +131,82 @@ mod tests {
         for n in [2, 3] {
             let identity = identity(n, 5, 1).0;
             let spiffe: SpiffeId = format!("spiffe://demo/node/n{n}").parse().unwrap();
-            let verified = VerifiedCredential { spiffe, gossip_key: [n; 32], node_id: identity.node_id, issued_at: 0 };
+            let verified = VerifiedCredential {
+                spiffe,
+                gossip_key: [n; 32],
+                node_id: identity.node_id,
+                issued_at: 0,
+                services: vec![],
+            };
             admission.admit(Proof { credential: vec![].into(), verified }, identity, 0, Instant::now());
+            let peer = admission.get_mut(identity.node_id).unwrap();
+            (peer.state, peer.incarnation, peer.shown) = (Believed::Alive, 2, 1);
         }
         admission
     }
 
     /// Node 2 says something to node 1.
     fn said(message: Message<SwimIdentity>, updates: Vec<Member<SwimIdentity>>) -> (SwimPacket, Sifted) {
+        said_to(Lifeguard::On, message, updates)
+    }
+
+    fn said_to(
+        lifeguard: Lifeguard,
+        message: Message<SwimIdentity>,
+        updates: Vec<Member<SwimIdentity>>,
+    ) -> (SwimPacket, Sifted) {
         let header = Header { src: identity(2, 5, 1), src_incarnation: 0, dst: identity(1, 5, 1), message };
         let mut packet = SwimPacket { header, updates };
-        let sifted = sift(&mut packet, &identity(1, 5, 1), &admission());
+        let sifted = sift(&mut packet, &identity(1, 5, 1), &admission(), lifeguard);
         (packet, sifted)
     }
 
     #[test]
     fn what_is_said_of_a_proven_identity_is_kept() {
-        for state in [State::Alive, State::Suspect, State::Down] {
+        for state in [State::Alive, State::Suspect] {
             let update = Member::new(identity(3, 5, 1), 2, state);
             let (packet, sifted) = said(Message::Gossip, vec![update.clone()]);
             assert_eq!(packet.updates, [update]);
             assert_eq!(sifted, Sifted::default());
+        }
+    }
+
+    #[test]
+    fn that_one_is_down_is_taken_out_unless_this_node_doubts_nothing() {
+        let down = Member::new(identity(3, 5, 1), 2, State::Down);
+        let (packet, sifted) = said(Message::Gossip, vec![down.clone()]);
+        assert!(packet.updates.is_empty() && sifted.changed);
+        assert_eq!(sifted.downs, std::slice::from_ref(&down));
+        let (packet, sifted) = said_to(Lifeguard::Off, Message::Gossip, vec![down.clone()]);
+        assert_eq!(packet.updates, [down]);
+        assert_eq!(sifted, Sifted::default());
+    }
+
+    #[test]
+    fn a_third_party_does_not_use_up_a_members_incarnations() {
+        // It showed 1 itself.
+        for (incarnation, kept) in [(0, true), (2, true), (9, true), (10, false), (u16::MAX, false)] {
+            for state in [State::Alive, State::Suspect] {
+                let update = Member::new(identity(3, 5, 1), incarnation, state);
+                let (packet, sifted) = said(Message::Gossip, vec![update]);
+                assert_eq!(packet.updates.len(), usize::from(kept), "{incarnation} {state:?}");
+                assert_eq!(sifted.leaps, if kept { vec![] } else { vec![identity(3, 5, 1).0] });
+            }
+        }
+    }
+
+    #[test]
+    fn that_one_is_back_from_down_it_says_itself() {
+        let mut admission = admission();
+        let peer = admission.get_mut(identity(3, 5, 1).node()).unwrap();
+        peer.state = Believed::Down;
+        for (incarnation, asked) in [(2, false), (3, true)] {
+            let update = Member::new(identity(3, 5, 1), incarnation, State::Alive);
+            let header =
+                Header { src: identity(2, 5, 1), src_incarnation: 0, dst: identity(1, 5, 1), message: Message::Gossip };
+            let mut packet = SwimPacket { header, updates: vec![update] };
+            let sifted = sift(&mut packet, &identity(1, 5, 1), &admission, Lifeguard::On);
+            assert_eq!((!sifted.leaps.is_empty(), packet.updates.is_empty()), (asked, asked), "{incarnation}");
         }
     }
 
@@ -155,12 +238,12 @@ mod tests {
     #[test]
     fn what_is_said_of_ourselves_never_reaches_foca() {
         let (packet, sifted) = said(Message::Gossip, vec![Member::new(identity(1, 5, 1), 9, State::Suspect)]);
-        assert_eq!((packet.updates.len(), sifted.we_are_down, sifted.we_are_suspect), (0, false, true));
+        assert_eq!((packet.updates.len(), sifted.we_are_down, sifted.we_are_suspect), (0, false, Some(9)));
         let (packet, sifted) = said(Message::Gossip, vec![Member::down(identity(1, 5, 1))]);
         assert_eq!((packet.updates.len(), sifted.we_are_down), (0, true));
         for other in [identity(1, 5, 0), identity(1, 6, 0)] {
             let (packet, sifted) = said(Message::Gossip, vec![Member::down(other), Member::alive(other)]);
-            assert_eq!((packet.updates.len(), sifted.we_are_down, sifted.we_are_suspect), (0, false, false));
+            assert_eq!((packet.updates.len(), sifted.we_are_down, sifted.we_are_suspect), (0, false, None));
         }
     }
 

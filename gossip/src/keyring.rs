@@ -1,22 +1,51 @@
+mod change;
+pub(crate) mod exchange;
+pub(crate) mod statement;
+
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
-use zeroize::Zeroize;
+use starling_proto::TrustDomain;
+use starling_proto::mesh::v1;
+use zeroize::{Zeroize, Zeroizing};
+
+pub use change::ChangeError;
+use statement::{MAX_KEYS, digest, revision_of};
+pub use statement::{StatedKey, Statement, StatementError};
 
 /// Bytes of a nonce (RFC 8452, section 4).
 pub(crate) const NONCE_LEN: usize = 12;
 /// Bytes that sealing adds (RFC 8452, section 4).
 pub(crate) const TAG_LEN: usize = 16;
-/// Epochs that are accepted at a time: the one in use and the one before or after it, while a rotation spreads.
-const ACCEPTED: usize = 2;
+/// A key that was removed is accepted for so long: until then others, who learn of the removal a little later, may still
+/// seal with it, and nothing of theirs is to be lost.
+const LINGER: Duration = Duration::from_secs(10);
 
-/// The mesh's group key, by epochs. Packets are sealed with the newest; two are accepted at a time.
+/// The mesh's group keys, by epochs. Packets are sealed with the one in use; two are accepted at a time.
+///
+/// Which ones there are is what an administrator last signed ([`Statement`]); before anyone did, what it was made with.
 pub struct Keyring {
+    /// Those accepted, the one in use first, then the newest.
     epochs: Vec<Epoch>,
+    /// Those removed a moment ago.
+    lingering: Vec<(Epoch, Instant)>,
+    revision: u64,
+    signed: Option<v1::SignedKeyring>,
+    mark: u64,
+    governor: Option<Governor>,
+}
+
+/// Whose statements count.
+struct Governor {
+    mesh: TrustDomain,
+    administrators: Vec<[u8; 32]>,
 }
 
 struct Epoch {
     number: u32,
+    since: u64,
+    secret: Zeroizing<[u8; 32]>,
     key: LessSafeKey,
 }
 
@@ -34,8 +63,27 @@ pub enum KeyringError {
     Unusable(u32),
 }
 
+impl Epoch {
+    fn try_new(number: u32, secret: &[u8; 32], since: u64) -> Result<Self, KeyringError> {
+        let key = UnboundKey::new(&AES_256_GCM_SIV, secret).map_err(|_| KeyringError::Unusable(number))?;
+        Ok(Self { number, since, secret: Zeroizing::new(*secret), key: LessSafeKey::new(key) })
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        digest(self.number, &self.secret)
+    }
+}
+
+/// A statement that counts, with its keys.
+struct Checked {
+    statement: Statement,
+    epochs: Vec<Epoch>,
+    mark: u64,
+}
+
 impl Keyring {
-    /// A keyring of AES-256-GCM-SIV keys (RFC 8452), each with its epoch. Of more than two the newest two count.
+    /// A keyring of AES-256-GCM-SIV keys (RFC 8452), each with its epoch, at revision 0. Of more than two the newest two
+    /// count; the newest is in use. It stays as it is: see [`Keyring::governed_by`].
     ///
     /// # Errors
     /// If there is none, or two of one epoch.
@@ -52,34 +100,197 @@ impl Keyring {
         if let Some(twice) = keys.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             return Err(KeyringError::Duplicate(twice[0].0));
         }
-        let mut epochs = Vec::with_capacity(ACCEPTED);
-        for (number, key) in keys.iter().take(ACCEPTED) {
-            let key = UnboundKey::new(&AES_256_GCM_SIV, key).map_err(|_| KeyringError::Unusable(*number))?;
-            epochs.push(Epoch { number: *number, key: LessSafeKey::new(key) });
+        let newest = keys.iter().take(MAX_KEYS);
+        let epochs = newest.map(|(number, key)| Epoch::try_new(*number, key, 0)).collect::<Result<Vec<_>, _>>()?;
+        if epochs.is_empty() {
+            return Err(KeyringError::Empty);
         }
-        if epochs.is_empty() { Err(KeyringError::Empty) } else { Ok(Self { epochs }) }
+        Ok(Self { epochs, lingering: Vec::new(), revision: 0, signed: None, mark: 0, governor: None })
     }
 
-    /// The epochs that are accepted, newest first.
+    /// Changes of this mesh's keys count if one of these Ed25519 keys signed them. Without any, none ever counts.
+    #[must_use]
+    pub fn governed_by(mut self, mesh: TrustDomain, administrators: Vec<[u8; 32]>) -> Self {
+        self.governor = Some(Governor { mesh, administrators });
+        self
+    }
+
+    /// The epochs that are accepted: the one in use, then the newest.
     pub fn epochs(&self) -> impl Iterator<Item = u32> {
         self.epochs.iter().map(|epoch| epoch.number)
     }
 
+    /// Those that were removed a moment ago and are still accepted.
+    pub fn lingering(&self) -> impl Iterator<Item = u32> {
+        self.lingering.iter().map(|(epoch, _)| epoch.number)
+    }
+
     /// The epoch that packets are sealed with.
     #[must_use]
-    pub fn newest(&self) -> u32 {
+    pub fn in_use(&self) -> u32 {
         self.epochs[0].number
     }
 
-    /// Seals `buffer` in place with the newest epoch and appends the tag. `None` only if the library fails.
-    pub(crate) fn seal(&self, nonce: [u8; NONCE_LEN], clear: &[u8], buffer: &mut Vec<u8>) -> Option<()> {
+    /// Of the statement that counts here; 0 if nobody signed one yet.
+    #[must_use]
+    pub const fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Orders and tells apart what different nodes have; 0 if nobody signed a statement yet.
+    pub(crate) const fn mark(&self) -> u64 {
+        self.mark
+    }
+
+    /// The mark of a node that has this.
+    pub(crate) fn mark_of(&self, state: &v1::KeyringState) -> u64 {
+        if state.signed == self.signed {
+            return self.mark;
+        }
+        let governor = self.governor.as_ref();
+        let signed = state.signed.as_ref().zip(governor);
+        let opened = signed.and_then(|(signed, governor)| {
+            Some((Statement::open(signed, &governor.mesh, &governor.administrators).ok()?, signed))
+        });
+        opened.map_or(0, |(statement, signed)| statement::mark(statement.revision, signed))
+    }
+
+    /// The statement that counts here, as it was signed.
+    #[must_use]
+    pub const fn signed(&self) -> Option<&v1::SignedKeyring> {
+        self.signed.as_ref()
+    }
+
+    /// The epochs that are accepted, as a statement lists them, lowest first.
+    #[must_use]
+    pub fn stated(&self) -> Vec<StatedKey> {
+        let stated = |epoch: &Epoch| StatedKey { epoch: epoch.number, digest: epoch.digest(), since: epoch.since };
+        let mut keys: Vec<StatedKey> = self.epochs.iter().map(stated).collect();
+        keys.sort_by_key(|key| key.epoch);
+        keys
+    }
+
+    /// Which of the accepted epochs a peer accepts too that gave this mark.
+    pub(crate) fn accepted_at(&self, mark: u64) -> Vec<u32> {
+        let known = |epoch: &&Epoch| epoch.since <= revision_of(mark);
+        self.epochs.iter().filter(known).map(|epoch| epoch.number).collect()
+    }
+
+    /// The statement with its keys: what peers are given, and what is persisted. Empty at revision 0. A secret.
+    #[must_use]
+    pub fn state(&self) -> v1::KeyringState {
+        let Some(signed) = &self.signed else { return v1::KeyringState::default() };
+        let keys = self.epochs.iter();
+        let keys = keys.map(|epoch| v1::GroupKey { epoch: epoch.number, key: epoch.secret.to_vec().into() });
+        v1::KeyringState { signed: Some(signed.clone()), keys: keys.collect() }
+    }
+
+    /// Would [`Keyring::adopt`] change anything?
+    ///
+    /// # Errors
+    /// If the statement or its keys are not to be believed.
+    pub fn check(&self, state: &v1::KeyringState) -> Result<bool, StatementError> {
+        Ok(self.examine(state)?.is_some())
+    }
+
+    /// Takes over a statement with its keys, if it counts more than what is here: a higher revision, signed by an
+    /// administrator, with every key it names either known or given. `true` if it did.
+    ///
+    /// # Errors
+    /// If the statement or its keys are not to be believed. Then nothing changes.
+    pub fn adopt(&mut self, state: &v1::KeyringState, now: Instant) -> Result<bool, StatementError> {
+        let Some(removed) = self.replace(state)? else { return Ok(false) };
+        self.lingering.retain(|(epoch, _)| !self.epochs.iter().any(|kept| kept.number == epoch.number));
+        self.lingering.extend(removed.into_iter().map(|epoch| (epoch, now + LINGER)));
+        Ok(true)
+    }
+
+    /// As [`Keyring::adopt`], of what was known before the node started: nothing is under way that was sealed with a key
+    /// that is not among them.
+    ///
+    /// # Errors
+    /// If the statement or its keys are not to be believed.
+    pub fn recall(&mut self, state: &v1::KeyringState) -> Result<bool, StatementError> {
+        Ok(self.replace(state)?.is_some())
+    }
+
+    /// Gives the epochs that are no longer accepted, if the statement counts.
+    fn replace(&mut self, state: &v1::KeyringState) -> Result<Option<Vec<Epoch>>, StatementError> {
+        let Some(Checked { statement, mut epochs, mark }) = self.examine(state)? else { return Ok(None) };
+        let in_use = statement.in_use;
+        epochs.sort_by_key(|epoch| (epoch.number != in_use, std::cmp::Reverse(epoch.number)));
+        let before = std::mem::replace(&mut self.epochs, epochs);
+        self.revision = statement.revision;
+        self.signed.clone_from(&state.signed);
+        self.mark = mark;
+        let gone = |epoch: &Epoch| !self.epochs.iter().any(|kept| kept.number == epoch.number);
+        Ok(Some(before.into_iter().filter(gone).collect()))
+    }
+
+    /// A statement that counts more than what is here.
+    fn examine(&self, state: &v1::KeyringState) -> Result<Option<Checked>, StatementError> {
+        let Some(signed) = &state.signed else { return Ok(None) };
+        if self.signed.as_ref() == Some(signed) {
+            return Ok(None);
+        }
+        let governor = self.governor.as_ref().ok_or(StatementError::UnknownAdministrator)?;
+        let statement = Statement::open(signed, &governor.mesh, &governor.administrators)?;
+        let mark = statement::mark(statement.revision, signed);
+        let known = self.signed.as_ref().map(|known| &known.statement[..]).unwrap_or_default();
+        if (mark, &signed.statement[..]) <= (self.mark, known) {
+            return Ok(None);
+        }
+        let epochs = statement.keys.iter().map(|stated| self.find(stated, &state.keys)).collect::<Result<_, _>>()?;
+        Ok(Some(Checked { statement, epochs, mark }))
+    }
+
+    /// The key that a statement names, among those given and those known.
+    fn find(&self, stated: &StatedKey, given: &[v1::GroupKey]) -> Result<Epoch, StatementError> {
+        let known = self.epochs.iter().map(|epoch| (epoch.number, &epoch.secret[..]));
+        let given = given.iter().take(2 * MAX_KEYS).map(|given| (given.epoch, &given.key[..]));
+        let mut of_epoch = given.chain(known).filter(|(epoch, _)| *epoch == stated.epoch).peekable();
+        if of_epoch.peek().is_none() {
+            return Err(StatementError::MissingKey(stated.epoch));
+        }
+        let keys = of_epoch.filter_map(|(_, key)| <&[u8; 32]>::try_from(key).ok());
+        let right = keys.into_iter().find(|key| digest(stated.epoch, key) == stated.digest);
+        let epoch = right.and_then(|key| Epoch::try_new(stated.epoch, key, stated.since).ok());
+        epoch.ok_or(StatementError::WrongKey(stated.epoch))
+    }
+
+    /// Lets go of keys that were removed a while ago.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        self.lingering.retain(|(_, until)| *until > now);
+    }
+
+    /// The epoch to seal with for a peer that gave this mark, if it gave one. It is the one in use, but for a peer that is
+    /// known to lag behind: that gets the newest that it has.
+    pub(crate) fn epoch_for(&self, mark: Option<u64>) -> u32 {
+        let Some(revision) = mark.map(revision_of) else { return self.in_use() };
+        if self.epochs[0].since <= revision {
+            return self.in_use();
+        }
+        let all = || self.epochs.iter().chain(self.lingering.iter().map(|(epoch, _)| epoch));
+        let known = all().filter(|epoch| epoch.since <= revision).max_by_key(|epoch| epoch.number);
+        // Nothing that it surely has: the oldest is the likeliest.
+        known.or_else(|| all().min_by_key(|epoch| epoch.number)).map_or(self.in_use(), |epoch| epoch.number)
+    }
+
+    fn epoch(&self, number: u32) -> Option<&Epoch> {
+        let all = self.epochs.iter().chain(self.lingering.iter().map(|(epoch, _)| epoch));
+        all.into_iter().find(|epoch| epoch.number == number)
+    }
+
+    /// Seals `buffer` in place with the key of an epoch and appends the tag. `None` only if there is no such key or the
+    /// library fails.
+    pub(crate) fn seal(&self, number: u32, nonce: [u8; NONCE_LEN], clear: &[u8], buffer: &mut Vec<u8>) -> Option<()> {
         let nonce = Nonce::assume_unique_for_key(nonce);
-        self.epochs[0].key.seal_in_place_append_tag(nonce, Aad::from(clear), buffer).ok()
+        self.epoch(number)?.key.seal_in_place_append_tag(nonce, Aad::from(clear), buffer).ok()
     }
 
     /// Does this ring hold the key of an epoch?
     pub(crate) fn accepts(&self, number: u32) -> bool {
-        self.epochs.iter().any(|epoch| epoch.number == number)
+        self.epoch(number).is_some()
     }
 
     /// Opens what [`Keyring::seal`] sealed. `None` if the epoch is not accepted or the bytes are not authentic.
@@ -90,7 +301,7 @@ impl Keyring {
         clear: &[u8],
         sealed: &'a mut [u8],
     ) -> Option<&'a [u8]> {
-        let epoch = self.epochs.iter().find(|epoch| epoch.number == number)?;
+        let epoch = self.epoch(number)?;
         let nonce = Nonce::assume_unique_for_key(nonce);
         epoch.key.open_in_place(nonce, Aad::from(clear), sealed).ok().map(|opened| &*opened)
     }
@@ -103,52 +314,4 @@ impl fmt::Debug for Keyring {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn seal(ring: &Keyring, text: &[u8]) -> Vec<u8> {
-        let mut buffer = text.to_vec();
-        ring.seal([7; NONCE_LEN], b"clear", &mut buffer).unwrap();
-        buffer
-    }
-
-    #[test]
-    fn the_newest_epoch_seals_and_two_are_accepted() {
-        let old = Keyring::try_new(vec![(1, [1; 32])]).unwrap();
-        let both = Keyring::try_new(vec![(1, [1; 32]), (2, [2; 32])]).unwrap();
-        let three = Keyring::try_new(vec![(1, [1; 32]), (3, [3; 32]), (2, [2; 32])]).unwrap();
-        assert_eq!(both.newest(), 2);
-        assert_eq!(three.epochs().collect::<Vec<_>>(), [3, 2]);
-        let mut sealed = seal(&old, b"hello");
-        assert_eq!(both.open(1, [7; NONCE_LEN], b"clear", &mut sealed), Some(&b"hello"[..]));
-        let mut sealed = seal(&old, b"hello");
-        assert_eq!(three.open(1, [7; NONCE_LEN], b"clear", &mut sealed), None);
-    }
-
-    #[test]
-    fn any_change_makes_a_sealed_text_unreadable() {
-        let ring = Keyring::try_new(vec![(1, [1; 32])]).unwrap();
-        let sealed = seal(&ring, b"hello");
-        assert_eq!(sealed.len(), 5 + TAG_LEN);
-        for at in 0..sealed.len() {
-            let mut changed = sealed.clone();
-            changed[at] ^= 1;
-            assert_eq!(ring.open(1, [7; NONCE_LEN], b"clear", &mut changed), None);
-        }
-        assert_eq!(ring.open(1, [8; NONCE_LEN], b"clear", &mut sealed.clone()), None);
-        assert_eq!(ring.open(1, [7; NONCE_LEN], b"cleaR", &mut sealed.clone()), None);
-        assert_eq!(ring.open(2, [7; NONCE_LEN], b"clear", &mut sealed.clone()), None);
-    }
-
-    #[test]
-    fn a_keyring_without_a_key_or_with_two_of_one_epoch_is_refused() {
-        assert_eq!(Keyring::try_new(vec![]).unwrap_err(), KeyringError::Empty);
-        assert_eq!(Keyring::try_new(vec![(1, [1; 32]), (1, [2; 32])]).unwrap_err(), KeyringError::Duplicate(1));
-    }
-
-    #[test]
-    fn a_keyring_never_shows_its_keys() {
-        let ring = Keyring::try_new(vec![(1, [1; 32]), (2, [2; 32])]).unwrap();
-        assert_eq!(format!("{ring:?}"), "Keyring([2, 1])");
-    }
-}
+mod tests;

@@ -7,7 +7,9 @@
 //! `swim` (hearsay is taken out), `membership` (foca decides who is alive), `view` (what readers see).
 
 mod admission;
+mod allowance;
 pub mod catalog;
+mod conduct;
 mod config;
 mod contact;
 mod credential;
@@ -15,10 +17,15 @@ mod engine;
 mod envelope;
 mod event;
 mod hearsay;
+mod hints;
 mod key;
 mod keyring;
+mod lifeguard;
+pub mod log;
 mod membership;
 mod notice;
+#[cfg(feature = "raw")]
+pub mod raw;
 mod redial;
 mod remembered;
 mod replay;
@@ -30,11 +37,13 @@ mod view;
 #[cfg(test)]
 mod sim;
 
+pub use conduct::Offence;
 pub use config::{Config, Timings};
 pub use credential::{CredentialVerifier, VerifiedCredential};
-pub use engine::{Counters, Engine, Input, Output};
+pub use engine::{Counters, Engine, Input, KeyReport, Liveness, Output, PeerKeys, Sizes};
 pub use event::{Event, Refusal, Rejection};
 pub use key::{KeyError, SigningKey, verify};
-pub use keyring::{Keyring, KeyringError};
-pub use remembered::{Recalled, Remembered, RememberedMember};
+pub use keyring::{ChangeError, Keyring, KeyringError, StatedKey, Statement, StatementError};
+pub use lifeguard::{Lifeguard, MAX_HEALTH};
+pub use remembered::{Remembered, RememberedMember};
 pub use view::{Changes, Member, State, View};

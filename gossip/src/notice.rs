@@ -6,8 +6,9 @@
 use bytes::{Bytes, BytesMut};
 use prost::Message;
 use starling_proto::mesh::v1;
-use starling_proto::{Generation, MemberIdentity, NodeId, decode};
+use starling_proto::{Generation, MemberIdentity, NodeId, ServiceName, decode};
 
+use crate::catalog::key::Key;
 use crate::{Rejection, SigningKey, verify};
 
 /// The most a notice's body may have, in bytes: with its signature it must fit into a datagram.
@@ -23,12 +24,30 @@ pub(crate) enum Said {
     Departure { identity: MemberIdentity, reason: String },
     /// "This is a record of mine": an encoded `SignedValue`, and its key.
     Record { key: String, value: Bytes },
+    /// "My record under this key is now at this sequence."
+    Announcement { key: String, sequence: u64 },
+    /// "This instance of mine is (not) healthy from now on."
+    Health(Flip),
+    /// "I am overloaded from now on", or no longer. Packets of the author up to this counter are older.
+    Overload { load: v1::LoadSummary, counter: u64 },
+    /// "An operator here says that this member will not come back."
+    Dismissal { identity: MemberIdentity, prune: bool, reason: String },
     /// A kind that this node does not act upon; passed on all the same.
     Else,
 }
 
+/// A change of the health of one service instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Flip {
+    pub(crate) service: ServiceName,
+    pub(crate) instance: u32,
+    pub(crate) healthy: bool,
+    /// A record of this sequence or a higher one knows better.
+    pub(crate) sequence: u64,
+}
+
 /// The bytes that an author signs.
-fn statement(notice: &v1::Notice) -> Bytes {
+pub(crate) fn statement(notice: &v1::Notice) -> Bytes {
     let mut bytes = BytesMut::with_capacity(DOMAIN.len() + 32 + notice.body.len());
     bytes.extend_from_slice(DOMAIN);
     bytes.extend_from_slice(&notice.kind.to_be_bytes());
@@ -102,6 +121,30 @@ pub(crate) fn read(notice: &v1::Notice) -> Result<Said, Rejection> {
                 return Err(Rejection::BadNotice);
             }
             Ok(Said::Record { key: value.key, value: notice.body.clone() })
+        }
+        Ok(v1::NoticeKind::RecordAnnouncement) => {
+            let body: v1::RecordAnnouncement = body("RecordAnnouncement", notice)?;
+            Key::parse(&body.key).map_err(|_| Rejection::BadNotice)?;
+            Ok(Said::Announcement { key: body.key, sequence: body.version })
+        }
+        Ok(v1::NoticeKind::Health) => {
+            let body: v1::HealthFlip = body("HealthFlip", notice)?;
+            let service = ServiceName::from_path(&body.service).map_err(|_| Rejection::BadNotice)?;
+            let v1::HealthFlip { instance, healthy, sequence, .. } = body;
+            Ok(Said::Health(Flip { service, instance, healthy, sequence }))
+        }
+        Ok(v1::NoticeKind::Overload) => {
+            let body: v1::Overload = body("Overload", notice)?;
+            Ok(Said::Overload { load: body.load.ok_or(Rejection::BadNotice)?, counter: body.counter })
+        }
+        Ok(v1::NoticeKind::Dismissal) => {
+            let body: v1::Dismissal = body("Dismissal", notice)?;
+            let identity = identity(&body.identity)?;
+            // Whoever goes says so with a departure.
+            if identity.node_id.as_bytes()[..] == notice.author[..] {
+                return Err(Rejection::BadNotice);
+            }
+            Ok(Said::Dismissal { identity, prune: body.prune, reason: printable(&body.reason) })
         }
         _ => Ok(Said::Else),
     }
@@ -193,6 +236,37 @@ mod tests {
         notice.signature = Bytes::copy_from_slice(&key(1).sign(&statement(&notice)));
         assert!(is_signed_by(&notice, &key(1).public_key()));
         assert_eq!(read(&notice), Ok(Said::Else));
+    }
+
+    #[test]
+    fn health_and_overload_are_read_as_they_were_said() {
+        let flip =
+            v1::HealthFlip { service: "ns/shop/svc/orders".to_owned(), instance: 2, healthy: false, sequence: 7 };
+        let signed = |body: &v1::HealthFlip| sign(v1::NoticeKind::Health, Generation(9), 1, body, &key(1)).unwrap();
+        let notice = signed(&flip);
+        let service = "orders.shop".parse().unwrap();
+        assert_eq!(read(&notice), Ok(Said::Health(Flip { service, instance: 2, healthy: false, sequence: 7 })));
+        let nameless = v1::HealthFlip { service: "orders".to_owned(), ..flip };
+        assert_eq!(read(&signed(&nameless)), Err(Rejection::BadNotice));
+
+        let load = v1::LoadSummary { overload: 90, ..Default::default() };
+        let overload = |load| {
+            let body = v1::Overload { load, counter: 5 };
+            sign(v1::NoticeKind::Overload, Generation(9), 1, &body, &key(1)).unwrap()
+        };
+        assert_eq!(read(&overload(Some(load))), Ok(Said::Overload { load, counter: 5 }));
+        assert_eq!(read(&overload(None)), Err(Rejection::BadNotice));
+    }
+
+    #[test]
+    fn nobody_dismisses_itself() {
+        let dismissal = |of| {
+            let body = v1::Dismissal { identity: Some((&identity(of)).into()), prune: true, reason: "gone\n".into() };
+            sign(v1::NoticeKind::Dismissal, Generation(9), 1, &body, &key(1)).unwrap()
+        };
+        let said = Said::Dismissal { identity: identity(2), prune: true, reason: "gone".into() };
+        assert_eq!(read(&dismissal(2)), Ok(said));
+        assert_eq!(read(&dismissal(1)), Err(Rejection::BadNotice));
     }
 
     #[test]

@@ -1,12 +1,17 @@
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use prost::Message;
 use starling_proto::mesh::v1;
 
-/// The most notices that are passed on at a time; above it the one that was passed on most gives way.
+/// The most notices that are passed on at a time. Above it, of those of the author who has most of them the one that was
+/// told most gives way: whoever writes many drowns itself and nobody else.
 const MAX_RUMOURS: usize = 256;
 
-/// Notices that are still to be passed on: each rides on a number of packets, the least told ones first.
+/// Notices that are still to be passed on: each rides on a number of packets. Authors take turns, each with what was
+/// told least.
 #[derive(Debug)]
 pub(crate) struct Rumours {
     waiting: Vec<Rumour>,
@@ -22,6 +27,8 @@ struct Rumour {
     /// Bytes it takes in a packet.
     size: usize,
     left: u8,
+    /// How many of its author come before it.
+    turn: usize,
 }
 
 impl Rumours {
@@ -32,21 +39,43 @@ impl Rumours {
     /// Passes a notice on from now.
     pub(crate) fn add(&mut self, notice: v1::Notice, now: Instant) {
         if self.waiting.len() >= MAX_RUMOURS {
-            let told = self.waiting.iter().enumerate().min_by_key(|(_, rumour)| rumour.left).map(|(at, _)| at);
-            if let Some(at) = told {
-                self.waiting.swap_remove(at);
-                self.dropped += 1;
-            }
+            self.drop_one();
         }
         let len = notice.encoded_len();
         // A tag of one byte and a length of at most two.
-        self.waiting.push(Rumour { notice, size: len + 3, left: self.transmissions.max(1) });
+        self.waiting.push(Rumour { notice, size: len + 3, left: self.transmissions.max(1), turn: 0 });
         self.round.get_or_insert(now);
+    }
+
+    /// Drops what was told most of the author who has most.
+    fn drop_one(&mut self) {
+        let mut counts: BTreeMap<&Bytes, usize> = BTreeMap::new();
+        for rumour in &self.waiting {
+            *counts.entry(&rumour.notice.author).or_default() += 1;
+        }
+        let Some(most) = counts.into_iter().max_by_key(|(_, count)| *count).map(|(author, _)| author) else { return };
+        let of_it = self.waiting.iter().enumerate().filter(|(_, rumour)| rumour.notice.author == *most);
+        if let Some(at) = of_it.min_by_key(|(_, rumour)| rumour.left).map(|(at, _)| at) {
+            self.waiting.swap_remove(at);
+            self.dropped += 1;
+        }
+    }
+
+    /// Orders by turn: the least told one of each author, then the next of each.
+    fn take_turns(&mut self) {
+        self.waiting.sort_by_key(|rumour| Reverse(rumour.left));
+        let mut turns: BTreeMap<Bytes, usize> = BTreeMap::new();
+        for rumour in &mut self.waiting {
+            let turn = turns.entry(rumour.notice.author.clone()).or_default();
+            rumour.turn = *turn;
+            *turn += 1;
+        }
+        self.waiting.sort_by_key(|rumour| (rumour.turn, Reverse(rumour.left)));
     }
 
     /// What fits into `room` bytes of a packet; it counts as told.
     pub(crate) fn take(&mut self, mut room: usize) -> Vec<v1::Notice> {
-        self.waiting.sort_by_key(|rumour| std::cmp::Reverse(rumour.left));
+        self.take_turns();
         let mut told = Vec::new();
         for rumour in &mut self.waiting {
             if rumour.size <= room {
@@ -74,6 +103,10 @@ impl Rumours {
             self.round = Some(now + self.period);
         }
         due
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.waiting.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -132,6 +165,32 @@ mod tests {
         }
         assert_eq!(rumours.waiting.len(), MAX_RUMOURS);
         assert_eq!(rumours.dropped(), 300 - MAX_RUMOURS as u64);
+    }
+
+    #[test]
+    fn one_who_writes_many_drowns_nobody_else() {
+        let now = Instant::now();
+        let by = |author: &'static [u8], seq| v1::Notice { author: Bytes::from_static(author), ..notice(seq, 1) };
+        let mut rumours = Rumours::new(3, Duration::from_millis(200));
+        for seq in 1_000..1_010 {
+            rumours.add(by(b"honest", seq), now);
+        }
+        rumours.add(by(b"other", 2_000), now);
+        for seq in 0..10_000 {
+            rumours.add(by(b"flood", seq), now);
+        }
+        let mut told: BTreeMap<u64, usize> = BTreeMap::new();
+        for round in 0..60 {
+            // Fresh ones all the time, and room for three.
+            rumours.add(by(b"flood", 20_000 + round), now);
+            for notice in rumours.take(40) {
+                *told.entry(notice.seq).or_default() += 1;
+            }
+        }
+        assert!(rumours.waiting.len() <= MAX_RUMOURS);
+        for seq in (1_000..1_010).chain([2_000]) {
+            assert_eq!(told.get(&seq), Some(&3), "{seq} was told as often as it should be");
+        }
     }
 
     #[test]

@@ -4,10 +4,17 @@
 mod adversary;
 mod attacks;
 mod catalog;
+mod conduct;
 mod credentials;
+mod dismissal;
 mod fuzz;
+mod health;
+mod hostile;
+mod keys;
 mod life;
+mod lifeguard;
 mod limits;
+mod network;
 mod scale;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,9 +27,11 @@ use rand::{RngExt, SeedableRng};
 use starling_proto::mesh::v1;
 use starling_proto::{Generation, MemberIdentity, NodeAddress, NodeId};
 
-use crate::{Config, Engine, Event, Input, Keyring, Output, Refusal, Remembered, SigningKey, State, Timings};
+use crate::{Config, Engine, Event, Input, Lifeguard, Output, Refusal, Remembered, SigningKey, State, Timings};
 
-pub(crate) use credentials::{Verifier, credential, spiffe};
+use network::Happening;
+
+pub(crate) use credentials::{Verifier, credential, credential_for, spiffe};
 
 pub(crate) const GROUP_KEY: [u8; 32] = [42; 32];
 const GOSSIP: u16 = 7_946;
@@ -39,35 +48,8 @@ pub(crate) struct SimNode {
     pub(crate) refused: Vec<Refusal>,
     pub(crate) remembered: Option<Remembered>,
     pub(crate) values: BTreeMap<String, Bytes>,
-}
-
-enum Happening {
-    Datagram {
-        from: SocketAddr,
-        to: SocketAddr,
-        bytes: Bytes,
-    },
-    /// The dialer's state arrives at the responder.
-    Join {
-        from: usize,
-        to: usize,
-        state: v1::JoinState,
-    },
-    /// The responder's state arrives at the dialer.
-    Answer {
-        from: usize,
-        to: usize,
-        state: v1::JoinState,
-    },
-    Resolve {
-        from: usize,
-        to: usize,
-        ids: Vec<NodeId>,
-    },
-    Resolved {
-        to: usize,
-        members: Vec<v1::MemberState>,
-    },
+    /// On its disk.
+    pub(crate) keys: v1::KeyringState,
 }
 
 pub(crate) struct World {
@@ -75,6 +57,10 @@ pub(crate) struct World {
     pub(crate) now: Instant,
     pub(crate) nodes: Vec<SimNode>,
     pub(crate) rng: StdRng,
+    /// Datagrams of the first to the second get lost.
+    deaf: BTreeSet<(usize, usize)>,
+    /// Processes that stand still, with the datagrams that wait for them.
+    suspended: BTreeMap<usize, Vec<(SocketAddr, Bytes)>>,
     /// Pairs that hear nothing of one another.
     cut: BTreeSet<(usize, usize)>,
     /// Share of datagrams that get lost.
@@ -82,7 +68,10 @@ pub(crate) struct World {
     /// QUIC is blocked.
     pub(crate) no_connections: bool,
     pub(crate) member_limit: usize,
+    /// What certificates of nodes to come name, and when they were issued.
+    pub(crate) certified: (&'static [&'static str], u8),
     pub(crate) timings: Timings,
+    pub(crate) lifeguard: Lifeguard,
     indices: BTreeMap<IpAddr, usize>,
     queue: BTreeMap<(Instant, u64), Happening>,
     arrivals: u64,
@@ -102,11 +91,15 @@ impl World {
             now: start,
             nodes: Vec::new(),
             rng: StdRng::seed_from_u64(seed),
+            deaf: BTreeSet::new(),
+            suspended: BTreeMap::new(),
             cut: BTreeSet::new(),
             loss: 0.0,
             no_connections: false,
             member_limit: 500,
+            certified: (&["*/*"], 1),
             timings: Timings::default(),
+            lifeguard: Lifeguard::On,
             indices: BTreeMap::new(),
             queue: BTreeMap::new(),
             arrivals: 0,
@@ -154,6 +147,7 @@ impl World {
             refused: Vec::new(),
             remembered: None,
             values: BTreeMap::new(),
+            keys: v1::KeyringState::default(),
         });
         self.schedule(n);
         n
@@ -164,14 +158,15 @@ impl World {
         let config = Config {
             identity: MemberIdentity { node_id: signing_key.node_id(), address, generation, rejoin: 0, cell: 0 },
             spiffe: spiffe(name),
-            credential: credential(&signing_key, name),
+            credential: credential_for(&signing_key, name, self.certified.0, self.certified.1),
             signing_key,
-            keyring: Keyring::try_new(vec![(1, GROUP_KEY)]).unwrap(),
+            keyring: keys::keyring(&self.nodes.get(n).map(|node| node.keys.clone()).unwrap_or_default()),
             member_limit: self.member_limit,
             zone: format!("zone-{}", n % 2),
             version: "0.1.0".to_owned(),
             shards: 1,
             timings: self.timings.clone(),
+            lifeguard: self.lifeguard,
         };
         Engine::new(config, Box::new(Verifier), self.rng.random(), self.now)
     }
@@ -188,6 +183,7 @@ impl World {
             self.ticks_due.remove(&(at, n));
         }
         if self.nodes[n].up
+            && !self.suspended.contains_key(&n)
             && let Some(at) = self.nodes[n].engine.poll_timeout()
         {
             self.nodes[n].tick = Some(at);
@@ -210,6 +206,14 @@ impl World {
                         self.later(Happening::Resolve { from: n, to, ids });
                     }
                 }
+                Output::Ping { at, ping, .. } => self.ping(n, at, ping),
+                Output::Pull { at, owner, keys, .. } => {
+                    if let Some(to) = self.at(at).filter(|_| !self.no_connections) {
+                        self.later(Happening::Pull { from: n, to, owner, keys });
+                    }
+                }
+                Output::ExchangeKeys { at, .. } => self.exchange_keys(n, at),
+                Output::Keys(keys) => self.nodes[n].keys = keys,
                 Output::Event(event) => {
                     let at = self.now - self.start;
                     self.nodes[n].events.push((at, event));
@@ -230,69 +234,6 @@ impl World {
 
     fn at(&self, quic: SocketAddr) -> Option<usize> {
         self.indices.get(&quic.ip()).copied()
-    }
-
-    pub(crate) fn transmit(&mut self, from: SocketAddr, to: SocketAddr, bytes: Bytes) {
-        assert!(bytes.len() <= 1_232);
-        if let Some(tap) = &mut self.tap {
-            tap.push((from, to, bytes.clone()));
-        }
-        if self.loss == 0.0 || !self.rng.random_bool(self.loss) {
-            self.later(Happening::Datagram { from, to, bytes });
-        }
-    }
-
-    fn later(&mut self, happening: Happening) {
-        let delay = Duration::from_micros(self.rng.random_range(100..2_000));
-        self.arrivals += 1;
-        self.queue.insert((self.now + delay, self.arrivals), happening);
-    }
-
-    /// Exchanges states, if the path is open.
-    pub(crate) fn dial(&mut self, from: usize, to: usize) {
-        if self.no_connections {
-            return;
-        }
-        let receiver = Some(self.nodes[to].id);
-        let state = self.nodes[from].engine.join_state(receiver);
-        self.later(Happening::Join { from, to, state });
-    }
-
-    fn open(&self, a: usize, b: usize) -> bool {
-        self.nodes[a].up && self.nodes[b].up && !self.cut.contains(&(a.min(b), a.max(b)))
-    }
-
-    fn happen(&mut self, happening: Happening) {
-        match happening {
-            Happening::Datagram { from, to, bytes } => {
-                let Some(n) = self.indices.get(&to.ip()).copied() else { return };
-                let sender = self.indices.get(&from.ip()).copied();
-                if self.nodes[n].up && sender.is_none_or(|sender| self.open(sender, n) || sender == n) {
-                    self.input(n, Input::Datagram { from, bytes });
-                }
-            }
-            Happening::Join { from, to, state } if self.open(from, to) => {
-                let refused = self.nodes[to].refused.len();
-                let peer = spiffe(&self.nodes[from].name);
-                self.input(to, Input::Joined { peer, state });
-                if self.nodes[to].refused.len() == refused {
-                    let state = self.nodes[to].engine.join_state(Some(self.nodes[from].id));
-                    self.later(Happening::Answer { from: to, to: from, state });
-                }
-            }
-            Happening::Answer { from, to, state } if self.open(from, to) => {
-                let peer = spiffe(&self.nodes[from].name);
-                self.input(to, Input::Joined { peer, state });
-            }
-            Happening::Resolve { from, to, ids } if self.open(from, to) => {
-                let members = self.nodes[to].engine.resolve(&ids).members;
-                self.later(Happening::Resolved { to: from, members });
-            }
-            Happening::Resolved { to, members } if self.nodes[to].up => {
-                self.input(to, Input::Resolved { members });
-            }
-            _ => {}
-        }
     }
 
     /// One step of whatever comes first. `false` if that is after `end`.
@@ -366,17 +307,6 @@ impl World {
         self.nodes[n].up = true;
         self.schedule(n);
         self.dial(n, seed);
-    }
-
-    /// Cuts every path between the two groups.
-    pub(crate) fn cut(&mut self, group: &[usize], other: &[usize]) {
-        for a in group {
-            self.cut.extend(other.iter().map(|b| (*a.min(b), *a.max(b))));
-        }
-    }
-
-    pub(crate) fn heal(&mut self) {
-        self.cut.clear();
     }
 
     pub(crate) fn gossip(&self, n: usize) -> SocketAddr {

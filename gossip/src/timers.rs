@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What is to happen when, in order of time; at one time in order of rank, then of arrival.
 #[derive(Debug)]
@@ -29,6 +29,13 @@ impl<T> TimerQueue<T> {
         (first.key().0 <= now).then(|| first.remove())
     }
 
+    /// Everything is due so much later.
+    pub(crate) fn shift(&mut self, by: Duration) {
+        let entries = std::mem::take(&mut self.entries);
+        self.entries =
+            entries.into_iter().map(|((at, rank, arrival), entry)| ((at + by, rank, arrival), entry)).collect();
+    }
+
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
     }
@@ -37,7 +44,6 @@ impl<T> TimerQueue<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     #[allow(clippy::disallowed_methods)]
@@ -52,6 +58,8 @@ mod tests {
         let due: String = std::iter::from_fn(|| queue.pop_due(at(20))).collect();
         assert_eq!(due, "abcd");
         assert_eq!(queue.next(), Some(at(30)));
+        queue.shift(Duration::from_millis(5));
+        assert_eq!((queue.next(), queue.pop_due(at(34)), queue.next()), (Some(at(35)), None, Some(at(35))));
         queue.clear();
         assert_eq!(queue.next(), None);
     }

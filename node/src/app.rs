@@ -1,7 +1,12 @@
 //! A node as a whole: bound, started, drained.
 
 mod bind;
+mod check;
 mod follow;
+mod health;
+mod host_load;
+mod keyring;
+mod numbers;
 mod report;
 mod vips;
 
@@ -20,10 +25,11 @@ use crate::descriptors;
 use crate::dns::VipTable;
 use crate::inbound::Offers;
 use crate::inbound::offers::Offer;
-use crate::mesh::{Mesh, MeshConfig, MeshError};
+use crate::mesh::{Heartbeat, Mesh, MeshConfig, MeshError};
 use crate::plane::Plane;
 use crate::shard::{self, ShardError, ShardPlan};
 use crate::telemetry::Telemetry;
+use crate::watchdog::Watchdog;
 use bind::Bound;
 
 /// Connections to VIPs that may wait for a shard.
@@ -114,10 +120,12 @@ impl Node {
         }
         tokio::spawn(follow::view(Arc::clone(&plane), mesh.views()));
         tokio::spawn(follow::load(Arc::clone(&plane), mesh.clone()));
+        tokio::spawn(health::watch(Arc::clone(&plane), mesh.clone(), stop.clone()));
         tokio::spawn(vips::serve(Arc::clone(&plane), mesh.views(), inlets));
         tokio::spawn(Arc::clone(&vips).keep_persisted());
         let ways = std::mem::take(&mut bound.ways);
-        let state = Arc::new(report::State::new(&config, &mesh, &plane, pools, tls, ways));
+        let watchdog = watchdog(&mesh, &bound, &stop)?;
+        let state = Arc::new(report::State::new(&config, &mesh, &plane, pools, tls, ways, watchdog));
         tokio::spawn(report::State::keep_current(Arc::clone(&state), stop.clone()));
         if let Some(dns) = dns {
             tokio::spawn(dns.run(stop.clone()));
@@ -167,6 +175,15 @@ impl Node {
         drop(telemetry);
         if finished { Ok(()) } else { Err(Unfinished(config.defaults.drain_timeout)) }
     }
+}
+
+/// Watches the mesh side, and the thread that it shares with those who would tell of it.
+fn watchdog(mesh: &Mesh, bound: &Bound, stop: &CancellationToken) -> Result<Watchdog, StartError> {
+    let system = |error: std::io::Error| StartError::System(format!("the watchdog: {error}"));
+    let thread = Arc::new(Heartbeat::new(Instant::now()));
+    tokio::spawn(follow::pulse(Arc::clone(&thread), stop.clone()));
+    let stand_in = bound.admin.stand_in().map_err(system)?;
+    Watchdog::start(mesh.heartbeat(), thread, Some(stand_in)).map_err(system)
 }
 
 /// Requests were cut.

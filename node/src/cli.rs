@@ -4,10 +4,13 @@
 mod agent;
 mod ca;
 mod capture;
+mod check;
 mod demo;
 mod endpoints;
 mod failure;
+mod force_leave;
 mod format;
+mod keyring;
 mod members;
 mod meta;
 mod output;
@@ -89,13 +92,20 @@ enum Verb {
     /// Makes identities: the root of a mesh, and what each node needs
     #[command(subcommand)]
     Ca(ca::Verb),
+    /// The mesh's group keys: which there are, and how to change them while the mesh runs
+    #[command(subcommand)]
+    Keyring(keyring::Verb),
     /// Getting traffic in without changing programs
     #[command(subcommand)]
     Capture(capture::Verb),
     /// This node and its mesh in short
     Status,
+    /// Is this host, node and mesh healthy? Each line that is not says what to do
+    Check(check::Arguments),
     /// Who is in the mesh
     Members(members::Arguments),
+    /// Says to all that a member which is down will not come back
+    ForceLeave(force_leave::Arguments),
     /// What the mesh offers
     Services,
     /// Where a service is offered, and where requests may go now
@@ -127,8 +137,11 @@ fn dispatch(Cli { global, verb }: Cli) -> Result<(), Failure> {
         Verb::DemoService(arguments) => block_on(demo::serve(arguments)),
         Verb::Validate(arguments) => validate::run(&global, arguments),
         Verb::Ca(verb) => ca::run(&global, verb),
+        Verb::Keyring(verb) => block_on(keyring::run(&global, verb)),
         Verb::Capture(verb) => capture::run(&global, verb),
         Verb::Status => block_on(status::run(&global)),
+        Verb::Check(arguments) => block_on(check::run(&global, &arguments)),
+        Verb::ForceLeave(arguments) => block_on(force_leave::run(&global, &arguments)),
         Verb::Members(arguments) => block_on(members::run(&global, &arguments)),
         Verb::Services => block_on(services::run(&global)),
         Verb::Endpoints(arguments) => block_on(endpoints::run(&global, &arguments)),

@@ -9,7 +9,7 @@
 //! | `seeds`, `resolver` | whom to dial for admission, for ever |
 //! | `peers` | one control connection a peer: join, resolve, pull, ping; chitchat's messages |
 //! | `catalog` | the one module that runs chitchat |
-//! | `data_dir` | lock, generation, members known last time |
+//! | `data_dir` | lock, generation; members, values and group keys known last time |
 //!
 //! Readers hold the [`View`] by [`Mesh::view`] and never wait for any of it.
 
@@ -17,19 +17,25 @@ mod catalog;
 mod counters;
 mod data_dir;
 mod driver;
+mod heartbeat;
+mod keyring_file;
+mod keys;
 mod links;
 mod members_file;
 mod peers;
 mod persist;
+mod records_file;
 mod resolver;
 mod roster;
 mod seeds;
 mod start;
+mod survey;
+mod troubles;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use starling_gossip::{Config, View};
@@ -43,9 +49,13 @@ use counters::Counters;
 pub use counters::Counts;
 pub use data_dir::DataDirError;
 use driver::Job;
+pub use heartbeat::Heartbeat;
+pub use keys::ChangeKeysError;
 use links::Links;
 use peers::Peers;
 pub use seeds::{Backoff, Seed};
+pub use survey::{Answer, Look, Skew, Survey};
+pub use troubles::{Trouble, TroubleKind};
 
 /// What a mesh driver is started with.
 pub struct MeshConfig {
@@ -143,8 +153,18 @@ pub struct Status {
     pub counts: Counts,
     /// What the engine counted.
     pub engine: starling_gossip::Counters,
+    /// The revision of its group keys.
+    pub key_revision: u64,
+    /// The epoch that it seals with.
+    pub key_epoch: u32,
     /// Of the catalog as this node has it: equal on all nodes that agree.
     pub catalog_hash: u64,
+    /// Rules that members broke, by rule, as long as those members are listed.
+    pub offences: std::collections::BTreeMap<&'static str, u64>,
+    /// How much the engine holds.
+    pub sizes: starling_gossip::Sizes,
+    /// Commands and reports that waited for the driver.
+    pub jobs_queued: usize,
 }
 
 /// A running mesh driver. Cheap to clone; the driver ends with its last handle.
@@ -161,6 +181,7 @@ struct Inner {
     links: Arc<Links>,
     peers: Arc<Peers>,
     counters: Arc<Counters>,
+    heartbeat: Arc<Heartbeat>,
     stop: CancellationToken,
 }
 
@@ -211,6 +232,29 @@ impl Mesh {
     /// Tells this node's load, for others to know. Never waits; the last one counts.
     pub fn load(&self, load: v1::LoadSummary) {
         self.inner.links.on_load(load);
+    }
+
+    /// Tells all at once that an instance of this node, registered before, is (not) healthy.
+    pub async fn health(&self, service: &ServiceName, instance: u32, healthy: bool) -> Result<(), MeshError> {
+        self.send(Job::Health { service: service.clone(), instance, healthy }).await
+    }
+
+    /// Tells all that a member which is down will not come back: it counts as left, or is not listed at all (`prune`).
+    /// Nothing happens to a member that is up. Returns once this node's own view says so.
+    pub async fn dismiss(&self, node: NodeId, prune: bool, reason: &str) -> Result<(), MeshError> {
+        let (done, told) = oneshot::channel();
+        self.send(Job::Dismiss { node, prune, reason: reason.to_owned(), done }).await?;
+        self.reply(told).await
+    }
+
+    /// What the driver's loop promises a watchdog.
+    pub fn heartbeat(&self) -> Arc<Heartbeat> {
+        Arc::clone(&self.inner.heartbeat)
+    }
+
+    /// What showed lately that an operator should see to.
+    pub fn troubles(&self) -> Vec<Trouble> {
+        self.inner.counters.troubles.current(Instant::now())
     }
 
     /// Takes over a control connection that a shard accepted. Never waits.

@@ -6,28 +6,36 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use starling::admin::{
-    AdminError, EndpointReport, MemberReport, NodeReport, RouteStatReport, Server, ServiceReport, ServiceTotals,
-    Source, StatusReport, WayReport,
+    AdminError, CheckReport, CheckState, DismissError, EndpointReport, HolderReport, KeyReportLine, KeyringError,
+    KeyringReport, LoadReport, MemberReport, MembersReport, NodeReport, RouteStatReport, Server, ServiceReport,
+    ServiceTotals, Source, StatusReport, WayReport,
 };
 use starling::config::{Admin, Listen};
 use starling_proto::{Generation, NodeId, Protocol, ServiceName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// A node that says the same each time.
 #[derive(Default)]
 struct Made {
     unready: AtomicBool,
+    dismissed: Mutex<Vec<(String, bool)>>,
+    checks: AtomicUsize,
+    changed: Notify,
 }
 
 fn at(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
+#[async_trait]
 impl Source for Made {
     fn status(&self) -> StatusReport {
         StatusReport {
@@ -64,6 +72,7 @@ impl Source for Made {
             generation: Generation(9),
             since: "2026-01-02T03:04:05.678Z".parse().unwrap(),
             version: "0.1.0".to_owned(),
+            load: LoadReport { in_flight: 3, cpu_permille: 250, overload: 0, unhealthy: 0 },
             this: id == 7,
         };
         vec![member("web-1", 7, "alive"), member("web-2", 8, "down")]
@@ -112,6 +121,77 @@ impl Source for Made {
 
     fn metrics(&self) -> String {
         "# TYPE starling_members gauge\nstarling_members{state=\"alive\"} 2\n".to_owned()
+    }
+
+    async fn members_after(&self, after: Option<u64>) -> MembersReport {
+        if after.is_some() {
+            self.changed.notified().await;
+        }
+        let mut members = self.members();
+        if after.is_some() {
+            "alive".clone_into(&mut members[1].state);
+        }
+        MembersReport { version: after.map_or(7, |after| after + 1), members }
+    }
+
+    async fn check(&self) -> Vec<CheckReport> {
+        self.checks.fetch_add(1, Ordering::Relaxed);
+        let report = |check: &str, state, found: &str, hint: &str| CheckReport {
+            check: check.to_owned(),
+            state,
+            found: found.to_owned(),
+            hint: hint.to_owned(),
+        };
+        let unready = self.unready.load(Ordering::Relaxed);
+        vec![
+            report("loop", CheckState::Ok, "turns", ""),
+            if unready {
+                report("ready", CheckState::Failed, "no seed has answered yet", "is one of them up?")
+            } else {
+                report("ready", CheckState::Ok, "yes", "")
+            },
+        ]
+    }
+
+    async fn force_leave(&self, member: &str, prune: bool) -> Result<MemberReport, DismissError> {
+        let Some(mut report) = self.members().into_iter().find(|known| known.name == member) else {
+            return Err(DismissError::Unknown(member.to_owned()));
+        };
+        if report.state == "alive" {
+            return Err(DismissError::Up { name: report.name, state: report.state });
+        }
+        self.dismissed.lock().unwrap().push((report.name.clone(), prune));
+        "left".clone_into(&mut report.state);
+        Ok(report)
+    }
+
+    async fn keyring(&self) -> Result<KeyringReport, KeyringError> {
+        let member = |name: &str, current| HolderReport {
+            name: name.to_owned(),
+            id: NodeId::from_bytes([7; 16]),
+            revision: Some(if current { 4 } else { 3 }),
+            current,
+        };
+        let key = |epoch, state: &str, missing: &[&str]| KeyReportLine {
+            epoch,
+            state: state.to_owned(),
+            since: 3,
+            digest: "ab".repeat(32),
+            missing: missing.iter().map(ToString::to_string).collect(),
+        };
+        Ok(KeyringReport {
+            mesh: "demo.example".to_owned(),
+            revision: 4,
+            issued_at: None,
+            in_use: 1,
+            keys: vec![key(1, "in-use", &[]), key(2, "accepted", &["web-2"])],
+            members: vec![member("web-1", true), member("web-2", false)],
+            signed: None,
+        })
+    }
+
+    async fn change_keyring(&self, state: Bytes) -> Result<KeyringReport, KeyringError> {
+        if state.is_empty() { Err(KeyringError::Malformed) } else { Err(KeyringError::Stale(4)) }
     }
 
     fn live(&self) -> Result<(), String> {
@@ -201,6 +281,7 @@ async fn json_has_the_fields_that_scripts_hold_on_to() {
         serde_json::json!({
             "name": "web-1", "id": "07".repeat(16), "address": "10.0.0.1:7947", "zone": "eu-1a", "state": "alive",
             "generation": 9, "since": "2026-01-02T03:04:06Z", "version": "0.1.0", "this": true,
+            "load": { "in_flight": 3, "cpu_permille": 250, "overload": 0, "unhealthy": 0 },
         })
     );
     assert_eq!(
@@ -264,6 +345,98 @@ async fn what_is_not_known_is_not_found() {
 }
 
 #[tokio::test]
+async fn a_check_says_what_is_wrong_and_fails_if_anything_is() {
+    let served = Served::start();
+    assert_eq!(served.stdout(&["check"]).await, "ok       loop   turns\nok       ready  yes\n");
+    served.node.unready.store(true, Ordering::Relaxed);
+    let output = served.cli(&["check"]).await;
+    assert_eq!(said(&output), (Some(1), "error: 1 check failed\n".to_owned()));
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        told.ends_with("failed   ready  no seed has answered yet\n                hint: is one of them up?\n"),
+        "{told}"
+    );
+    let json: serde_json::Value = serde_json::from_slice(&served.cli(&["check", "-o", "json"]).await.stdout).unwrap();
+    assert_eq!(json[0], serde_json::json!({ "check": "loop", "state": "ok", "found": "turns" }));
+    assert_eq!(json[1]["state"], "failed");
+    assert_eq!(String::from_utf8(served.cli(&["check", "-o", "name"]).await.stdout).unwrap(), "ready\n");
+}
+
+#[tokio::test]
+async fn a_check_can_wait_until_all_is_well() {
+    let served = Served::start();
+    served.node.unready.store(true, Ordering::Relaxed);
+    let (code, _) = said(&served.cli(&["check", "--wait", "--timeout", "600ms"]).await);
+    assert_eq!(code, Some(124));
+    let node = served.node.clone();
+    let before = node.checks.load(Ordering::Relaxed);
+    let soon = async {
+        while node.checks.load(Ordering::Relaxed) < before + 2 {
+            tokio::task::yield_now().await;
+        }
+        node.unready.store(false, Ordering::Relaxed);
+    };
+    let (output, ()) = tokio::join!(served.cli(&["check", "--wait", "--timeout", "60s"]), soon);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test]
+async fn a_member_that_is_down_can_be_dismissed_and_no_other() {
+    let served = Served::start();
+    let json = |text: String| serde_json::from_str::<serde_json::Value>(&text).unwrap();
+    assert_eq!(
+        json(served.stdout(&["force-leave", "web-2", "-o", "json"]).await),
+        serde_json::json!({ "name": "web-2", "id": "08".repeat(16), "state": "left", "pruned": false })
+    );
+    assert!(served.stdout(&["force-leave", "web-2", "--prune"]).await.contains("not listed any more"));
+    assert_eq!(*served.node.dismissed.lock().unwrap(), [("web-2".to_owned(), false), ("web-2".to_owned(), true)]);
+    let (code, error) = said(&served.cli(&["force-leave", "web-1"]).await);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("web-1 is alive: only members that are down can be dismissed"), "{error}");
+    for unknown in ["nobody", "../members", "a b"] {
+        let (code, error) = said(&served.cli(&["force-leave", unknown]).await);
+        assert_eq!(code, Some(4), "{error}");
+    }
+    // Over TCP nothing is done.
+    let post = served.tcp("POST /v1/force-leave/web-2 HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await;
+    assert!(post.starts_with("HTTP/1.1 404"), "{post}");
+    assert_eq!(served.node.dismissed.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn while_nobody_serves_a_stand_in_tells_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::bind(&config(&dir, at("127.0.0.1:0"))).unwrap();
+    let (stand_in, tcp) = (server.stand_in().unwrap(), server.tcp_address().unwrap());
+    // Nobody waits: nothing to do.
+    stand_in.answer("it sleeps", "");
+    let socket = dir.path().join("run/admin.sock");
+    let mut members = starling();
+    members.args(["members", "--admin"]).arg(&socket).stderr(std::process::Stdio::piped());
+    let members = members.spawn().unwrap();
+    let mut live = tokio::net::TcpStream::connect(tcp).await.unwrap();
+    live.write_all(b"GET /live HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let output = tokio::task::spawn_blocking(move || members.wait_with_output().unwrap());
+    let done = Arc::new(AtomicBool::new(false));
+    let until = Arc::clone(&done);
+    let thread = std::thread::spawn(move || {
+        while !until.load(Ordering::Relaxed) {
+            stand_in.answer("it sleeps", "");
+            std::thread::yield_now();
+        }
+    });
+    let mut answer = String::new();
+    live.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("not live: it sleeps\n"), "{answer}");
+    let (code, error) = said(&output.await.unwrap());
+    assert_eq!(code, Some(1));
+    assert!(error.contains("the node is not live: it sleeps"), "{error}");
+    done.store(true, Ordering::Relaxed);
+    thread.join().unwrap();
+    drop(server);
+}
+
+#[tokio::test]
 async fn watching_writes_members_line_by_line_until_the_agent_goes() {
     let served = Served::start();
     let mut watch = tokio::process::Command::from(starling());
@@ -271,10 +444,14 @@ async fn watching_writes_members_line_by_line_until_the_agent_goes() {
     watch.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     let mut watch = watch.kill_on_drop(true).spawn().unwrap();
     let mut lines = tokio::io::BufReader::new(watch.stdout.take().unwrap());
-    for name in ["web-1", "web-2"] {
+    for (name, state) in [("web-1", "alive"), ("web-2", "down"), ("web-2", "alive")] {
         let mut line = String::new();
         tokio::io::AsyncBufReadExt::read_line(&mut lines, &mut line).await.unwrap();
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap()["name"], name);
+        let member: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((&member["name"], &member["state"]), (&name.into(), &state.into()));
+        served.node.changed.notify_one();
+        // While somebody watches, others are answered.
+        assert!(served.get("/live", "localhost").await.starts_with("HTTP/1.1 200"));
     }
     served.stop.cancel();
     served.task.await.unwrap().unwrap();
@@ -361,4 +538,25 @@ async fn a_taken_tcp_address_is_fatal_only_if_somebody_wrote_it_down() {
     assert!(matches!(Server::bind(&given), Err(AdminError::Listen { .. })));
     let listen = given.listen.map(|listen| Listen { given: false, ..listen });
     assert_eq!(Server::bind(&Admin { listen, ..given }).unwrap().tcp_address(), None);
+}
+
+#[tokio::test]
+async fn group_keys_may_be_looked_at_over_tcp_and_are_changed_over_the_socket_only() {
+    let served = Served::start();
+    assert_eq!(
+        served.stdout(&["keyring", "list"]).await,
+        "EPOCH  STATE     MISSING\n1      in-use    -\n2      accepted  web-2\n\
+         revision 4, known to 1 of 2 members, not to web-2\n"
+    );
+    assert_eq!(served.stdout(&["keyring", "list", "-o", "name"]).await, "1\n2\n");
+    let listed = served.get("/v1/keyring", "localhost").await;
+    assert!(listed.starts_with("HTTP/1.1 200") && listed.contains("\"revision\":4"), "{listed}");
+    let post = "POST /v1/keyring HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\nconnection: close\r\n\r\nkeys";
+    let refused = served.tcp(post).await;
+    assert!(refused.starts_with("HTTP/1.1 405"), "{refused}");
+    let file = served.dir.path().join("change");
+    std::fs::write(&file, "no change").unwrap();
+    let (code, error) = said(&served.cli(&["keyring", "apply", file.to_str().unwrap()]).await);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("no change of group keys"), "{error}");
 }

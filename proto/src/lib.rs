@@ -10,6 +10,7 @@ pub mod decode;
 mod endpoint;
 pub mod error_code;
 pub mod frame;
+mod group_key;
 mod id;
 mod member;
 mod service;

@@ -1,6 +1,7 @@
 //! The certificate authority of a mesh, as files: made once, offline, by `starling ca init`; used by
 //! `starling ca issue`. No node needs it to run.
 
+mod administrator;
 mod files;
 mod issue;
 
@@ -12,6 +13,7 @@ use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa
 use starling_proto::{SpiffeIdError, TrustDomain};
 use time::OffsetDateTime;
 
+pub use self::administrator::Administrator;
 pub use self::files::FileError;
 pub(crate) use self::files::{Secret, read};
 pub use self::issue::{IssueRequest, Issued, issue};
@@ -22,12 +24,15 @@ pub(crate) mod name {
     pub(crate) const CA_KEY: &str = "ca.key";
     pub(crate) const CA_CERTIFICATE: &str = "ca.crt";
     pub(crate) const GROUP_KEYS: &str = "group.keys";
+    pub(crate) const GROUP_SIGNED: &str = "group.signed";
     pub(crate) const ADMIN_KEY: &str = "admin.key";
     pub(crate) const ADMIN_PUBLIC: &str = "admin.pub";
     pub(crate) const NODE_CERTIFICATE: &str = "node.crt";
     pub(crate) const NODE_KEY: &str = "node.key";
     pub(crate) const GOSSIP_KEY: &str = "gossip.key";
 }
+
+const HINT: &str = "`starling ca init --dir DIR` makes an authority";
 
 /// How long a root lasts. Roots rotate by overlapping bundles, by hand: seldom.
 const ROOT_LIFE: Duration = Duration::from_hours(10 * 365 * 24);

@@ -1,7 +1,11 @@
-//! The file of the mesh's group keys: one a line, `<epoch> <64 hexadecimal digits>`, `#` begins a comment.
+//! The files of the mesh's group keys. `group.keys`: one a line, `<epoch> <64 hexadecimal digits>`, `#` begins a comment.
+//! `group.signed`: what an administrator last signed about them, as hexadecimal digits on one line, comments likewise.
+//! `admin.pub`: whose signature counts.
 
 use std::fmt::Write;
 
+use rustls_pki_types::SubjectPublicKeyInfoDer;
+use rustls_pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
 /// One group key with its epoch.
@@ -10,14 +14,65 @@ pub(crate) type GroupKey = (u32, Zeroizing<[u8; 32]>);
 /// The most epochs a file may hold: two are in use at a time, a few more may be prepared or not yet removed.
 const MAX_EPOCHS: usize = 16;
 
-/// A file with one fresh key, epoch 1.
-pub(crate) fn first() -> Zeroizing<String> {
+/// What a public Ed25519 key (RFC 8410) starts with before its 32 bytes.
+const ED25519: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
+/// A new key.
+pub(crate) fn fresh() -> Zeroizing<[u8; 32]> {
     let mut key = Zeroizing::new([0; 32]);
     aws_lc_rs::rand::fill(&mut *key).expect("the system's random source works");
-    let mut text = Zeroizing::new(String::from("# Group keys of the mesh: epoch and key. Keep them secret.\n1 "));
-    key.iter().for_each(|byte| write!(text, "{byte:02x}").expect("text grows"));
+    key
+}
+
+/// A file with one fresh key, epoch 1.
+pub(crate) fn first() -> Zeroizing<String> {
+    write(vec![(1, fresh())])
+}
+
+/// A file of these keys, newest epoch first.
+pub(crate) fn write(mut keys: Vec<GroupKey>) -> Zeroizing<String> {
+    keys.sort_by_key(|(epoch, _)| std::cmp::Reverse(*epoch));
+    let heading = "# Group keys of the mesh: epoch and key. Keep them secret.\n";
+    // No secret is left behind by a text that has to move as it grows.
+    let mut text = Zeroizing::new(String::with_capacity(heading.len() + keys.len() * 80));
+    text.push_str(heading);
+    for (epoch, key) in keys {
+        write!(text, "{epoch} ").expect("text grows");
+        key.iter().for_each(|byte| write!(text, "{byte:02x}").expect("text grows"));
+        text.push('\n');
+    }
+    text
+}
+
+/// A file with an encoded signed statement.
+pub(crate) fn write_statement(signed: &[u8]) -> String {
+    let mut text = String::from("# What an administrator last signed about the group keys. No secret.\n");
+    for byte in signed {
+        write!(text, "{byte:02x}").expect("text grows");
+    }
     text.push('\n');
     text
+}
+
+/// Reads what [`write_statement`] wrote.
+pub(crate) fn parse_statement(text: &str) -> Option<Vec<u8>> {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let (line, None) = (lines.next()?, lines.next()) else { return None };
+    if line.len() % 2 != 0 || !line.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    (0..line.len()).step_by(2).map(|index| u8::from_str_radix(&line[index..index + 2], 16).ok()).collect()
+}
+
+/// Reads a PEM file of administrators' public keys.
+pub(crate) fn parse_administrators(text: &str) -> Result<Vec<[u8; 32]>, String> {
+    let mut keys = Vec::new();
+    for key in SubjectPublicKeyInfoDer::pem_slice_iter(text.as_bytes()) {
+        let key = key.map_err(|error| format!("no public key in PEM form ({error})"))?;
+        let key = key.strip_prefix(&ED25519).and_then(|key| key.try_into().ok());
+        keys.push(key.ok_or("a public key that is none of Ed25519")?);
+    }
+    if keys.is_empty() { Err("no public key in PEM form".to_owned()) } else { Ok(keys) }
 }
 
 /// Reads a file of keys, newest epoch first. The error names the line.
@@ -71,6 +126,30 @@ mod tests {
         let (a, b) = ("aa".repeat(32), "bb".repeat(32));
         let keys = parse(&format!("# two\n3 {a}\n\n7 {b}\n")).unwrap();
         assert_eq!(keys.iter().map(|(epoch, key)| (*epoch, key[0])).collect::<Vec<_>>(), [(7, 0xbb), (3, 0xaa)]);
+    }
+
+    #[test]
+    fn what_is_written_reads_the_same() {
+        let keys = vec![(1, fresh()), (3, fresh())];
+        let read = parse(&write(keys.clone())).unwrap();
+        assert_eq!(read, keys.into_iter().rev().collect::<Vec<_>>());
+        let signed: Vec<u8> = (0..=255).collect();
+        assert_eq!(parse_statement(&write_statement(&signed)), Some(signed));
+        for bad in ["", "# only\n", "abc\n", "zz\n", "ab\ncd\n", "é0\n"] {
+            assert_eq!(parse_statement(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn administrators_are_read_and_other_keys_are_named() {
+        let pem = |kind| rcgen::KeyPair::generate_for(kind).unwrap();
+        let (one, two) = (pem(&rcgen::PKCS_ED25519), pem(&rcgen::PKCS_ED25519));
+        let both = one.public_key_pem() + &two.public_key_pem();
+        let read = parse_administrators(&both).unwrap();
+        assert_eq!(read.iter().map(|key| &key[..]).collect::<Vec<_>>(), [one.public_key_raw(), two.public_key_raw()]);
+        let other = pem(&rcgen::PKCS_ECDSA_P256_SHA256).public_key_pem();
+        assert!(parse_administrators(&other).unwrap_err().contains("none of Ed25519"));
+        assert!(parse_administrators("nothing").unwrap_err().contains("PEM"));
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct Identity {
     gossip_seed: Zeroizing<[u8; 32]>,
     node_id: NodeId,
     group_keys: Vec<GroupKey>,
+    group_statement: Option<Vec<u8>>,
+    administrators: Vec<[u8; 32]>,
     credential: Bytes,
 }
 
@@ -52,7 +54,8 @@ pub enum IdentityError {
 const ISSUE_AGAIN: &str = "issue it again: `starling ca issue --force`";
 
 impl Identity {
-    /// Loads and checks the files of one node: `node.crt`, `node.key`, `ca.crt`, `gossip.key`, `group.keys`.
+    /// Loads and checks the files of one node: `node.crt`, `node.key`, `ca.crt`, `gossip.key`, `group.keys`; and, if they
+    /// are there, `admin.pub` and `group.signed`.
     ///
     /// # Errors
     /// If a file is missing or malformed, if key and certificate do not belong together, or if the certificate would
@@ -73,10 +76,22 @@ impl Identity {
         gossip_seed.copy_from_slice(seed.as_ref());
         let group_keys = group_key::parse(&Zeroizing::new(read(&dir.join(name::GROUP_KEYS))?))
             .map_err(|reason| loader.bad(name::GROUP_KEYS, &reason, "copy it from the authority's directory"))?;
+        let administrators = loader.administrators()?;
+        let group_statement = loader.group_statement()?;
         let credential = credential::issue(&chain, &*certified.key, &gossip, now)
             .ok_or_else(|| loader.bad(name::NODE_KEY, "a kind of key that TLS 1.3 cannot sign with", ISSUE_AGAIN))?;
         let node_id = NodeId::of_key(gossip.public_key().as_ref());
-        Ok(Self { certified, trust, this, gossip_seed, node_id, group_keys, credential })
+        Ok(Self {
+            certified,
+            trust,
+            this,
+            gossip_seed,
+            node_id,
+            group_keys,
+            group_statement,
+            administrators,
+            credential,
+        })
     }
 
     /// The node's name.
@@ -117,6 +132,16 @@ impl Identity {
     /// The mesh's group keys with their epochs, newest first. Secrets.
     pub fn group_keys(&self) -> Vec<(u32, [u8; 32])> {
         self.group_keys.iter().map(|(epoch, key)| (*epoch, **key)).collect()
+    }
+
+    /// The encoded statement about the group keys that came with them, if an administrator signed one.
+    pub fn group_statement(&self) -> Option<&[u8]> {
+        self.group_statement.as_deref()
+    }
+
+    /// The public Ed25519 keys of those who may change the group keys. None, if there is no `admin.pub`.
+    pub fn administrators(&self) -> &[[u8; 32]] {
+        &self.administrators
     }
 
     /// The encoded credential: gossip key and certificate bound together, signed by both keys when this was loaded.
@@ -195,6 +220,26 @@ impl Loader<'_> {
         };
         trust.check(&chain[0], &chain[1..], unix_time(now), Role::Client).map_err(bad)?;
         trust.check(&chain[0], &chain[1..], unix_time(now), Role::Server).map_err(bad)
+    }
+
+    /// Without the file this node takes part, and follows no change of the group keys.
+    fn administrators(&self) -> Result<Vec<[u8; 32]>, IdentityError> {
+        let path = self.dir.join(name::ADMIN_PUBLIC);
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        let hint = "copy it from the authority's directory";
+        group_key::parse_administrators(&read(&path)?).map_err(|reason| self.bad(name::ADMIN_PUBLIC, &reason, hint))
+    }
+
+    fn group_statement(&self) -> Result<Option<Vec<u8>>, IdentityError> {
+        let path = self.dir.join(name::GROUP_SIGNED);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let hint = "copy it from the authority's directory, or remove it: peers tell what it says";
+        let parsed = group_key::parse_statement(&read(&path)?);
+        parsed.map(Some).ok_or_else(|| self.bad(name::GROUP_SIGNED, "no signed statement", hint))
     }
 
     fn gossip_key(&self) -> Result<Ed25519KeyPair, IdentityError> {

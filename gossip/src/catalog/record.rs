@@ -68,8 +68,15 @@ pub enum RecordError {
     Unknown,
 }
 
+impl RecordError {
+    /// Is it the owner's own doing, since it signed what is refused?
+    pub const fn is_of_owner(&self) -> bool {
+        matches!(self, Self::WithdrawnBody | Self::Body { .. } | Self::TooMany | Self::NodeFull)
+    }
+}
+
 /// The bytes that are signed: every field but the signature, each with its length.
-pub(super) fn statement(value: &v1::SignedValue) -> Vec<u8> {
+pub(crate) fn statement(value: &v1::SignedValue) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(DOMAIN.len() + value.owner.len() + value.key.len() + value.body.len() + 48);
     bytes.extend_from_slice(DOMAIN);
     for part in [&value.owner[..], value.key.as_bytes(), &value.body[..]] {

@@ -57,6 +57,11 @@ impl Shelf {
         self.records.values()
     }
 
+    /// How many values, and their bytes.
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        (self.records.len(), self.bytes)
+    }
+
     pub(super) const fn hash(&self) -> u64 {
         self.hash
     }

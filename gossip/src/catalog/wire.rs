@@ -222,6 +222,28 @@ impl WireError {
     }
 }
 
+/// A Syn that names these ids, each with the highest version that is held of it.
+pub fn syn(cluster: &str, mut held: Vec<(ReplicaId, u64)>) -> Vec<u8> {
+    held.sort_unstable();
+    held.truncate(usize::from(u16::MAX));
+    let mut message = MAGIC.to_le_bytes().to_vec();
+    message.extend_from_slice(&[PROTOCOL, 0]);
+    message.extend_from_slice(&u16::try_from(held.len()).unwrap_or(u16::MAX).to_le_bytes());
+    for (id, max_version) in held {
+        id.write(&mut message);
+        for number in [0, 0, max_version] {
+            message.extend_from_slice(&u64::to_le_bytes(number));
+        }
+    }
+    cursor::put_text(&mut message, cluster);
+    message
+}
+
+/// Is it a Syn, which begins a round?
+pub fn is_syn(message: &[u8]) -> bool {
+    message.get(3) == Some(&0)
+}
+
 /// Checks a message of an admitted peer and writes the one that chitchat may have.
 pub fn check(bytes: &[u8], context: &Context<'_>) -> Result<Checked, WireError> {
     if bytes.len() > MAX_MESSAGE {

@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 use starling_proto::NodeId;
 
 use super::Engine;
+use crate::admission::Peer;
 use crate::catalog::wire::{Admission, Admitted};
 
 impl Admission for Engine {
@@ -26,19 +27,14 @@ impl Admission for Engine {
 }
 
 impl Engine {
-    /// The hash of what members that are up say. Nodes that joined at different times remember different dead ones, so
-    /// those are left out.
-    pub(super) fn live_catalog_hash(&self) -> u64 {
-        let up = self.admission.iter().filter(|(_, peer)| peer.state.is_up()).map(|(node, _)| node);
-        up.chain([self.me.node()]).fold(0, |sum, owner| sum.wrapping_add(self.catalog.hash_of(owner)))
-    }
-
-    /// Members that are up and whose last packet named another catalog than ours, each with where it accepts QUIC.
-    /// Most differences are news under way; one that lasts is worth a pull.
+    /// Members that are up and whose own values are not those that this node holds of them, by the hash in the last packet
+    /// that each signed; with where each accepts QUIC. Most differences are news under way; of one that lasts the owner
+    /// is to be asked, whatever others say.
     #[must_use]
     pub fn differing(&self) -> Vec<(NodeId, SocketAddr)> {
-        let ours = self.live_catalog_hash();
-        let up = self.admission.iter().filter(|(_, peer)| peer.state.is_up() && peer.catalog_hash != ours);
+        // Everyone says at least what it is, so that none stands for a packet that did not come yet.
+        let differs = |node, peer: &Peer| peer.catalog_hash != 0 && peer.catalog_hash != self.catalog.hash_of(node);
+        let up = self.admission.iter().filter(|(node, peer)| peer.state.is_up() && differs(*node, peer));
         up.map(|(node, peer)| (node, peer.identity.address.quic())).collect()
     }
 }

@@ -8,10 +8,14 @@ impl Engine {
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         let timers = [
             self.membership.next(),
+            self.next_suspect(),
+            self.next_claim(),
             self.contacts.next(),
             self.redials.next(),
             self.rumours.next(),
             self.renewal.due,
+            self.awaited.next(),
+            self.unnamed.next(),
             self.publish.next(),
             Some(self.sweep_at),
         ];
@@ -20,8 +24,13 @@ impl Engine {
 
     pub(super) fn on_tick(&mut self, now: Instant) {
         self.membership.handle_due(now);
+        self.on_news(now);
+        self.judge_suspects(now);
+        self.poll_claims(now);
         self.renew_if_due(now);
         self.approach_contacts(now);
+        self.ask_owners(now);
+        self.ask_for_certificates(now);
         self.tell_notices(now);
         self.try_down_members(now);
         self.sweep(now);

@@ -1,22 +1,19 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use foca::{Member, State as SwimState};
+use foca::{Member, Message, State as SwimState};
 use rand::RngExt;
 use starling_proto::{MemberIdentity, NodeId};
 
 use super::{Engine, Output};
 use crate::admission::{Proof, rank};
+use crate::conduct::Offence;
 use crate::envelope::{self, Opened};
 use crate::hearsay::{self, Sifted};
 use crate::replay::{ReplayWindow, Stale};
 use crate::swim::{SwimIdentity, SwimPacket};
-use crate::{Event, Refusal, Rejection};
+use crate::{Event, Lifeguard, Refusal, Rejection};
 
-/// A node is asked after at most once in this time.
-const HINT_PAUSE: Duration = Duration::from_secs(2);
-/// The most nodes that are remembered as asked after.
-const MAX_HINTS: usize = 1_024;
 /// Those who learn of a renewed identity from others speak to it within this time, each at its own moment.
 const SPREAD: Duration = Duration::from_millis(300);
 
@@ -24,6 +21,9 @@ impl Engine {
     pub(super) fn on_datagram(&mut self, from: SocketAddr, bytes: &[u8], now: Instant) {
         let result = envelope::open(bytes, &self.me.keyring).and_then(|opened| self.on_packet(from, &opened, now));
         if let Err(reason) = result {
+            if reason == Rejection::Epoch {
+                self.on_unreadable(from, now);
+            }
             self.reject(from, reason);
         }
     }
@@ -38,18 +38,17 @@ impl Engine {
         let packet = &opened.packet;
         if let Some(peer) = self.admission.get_mut(opened.sender) {
             peer.catalog_hash = packet.catalog_hash;
-            let load = packet.load.unwrap_or_default();
-            if peer.load != load {
-                peer.load = load;
-                self.publish.load_due.get_or_insert(now + self.timings.load_period);
-            }
+            peer.heard = Some(now);
         }
+        self.on_peer_load(opened.sender, packet.load.unwrap_or_default(), now);
+        self.membership.on_heard(opened.sender);
+        self.on_mark(opened.sender, packet.keyring, now);
         if packet.suspect_flag {
             // Buddy (Lifeguard, section 4.3): a suspect learns of it from whoever suspects it.
-            self.refute(now);
+            self.refute(opened.sender, self.membership.incarnation(), now);
         }
         for notice in &packet.notices {
-            if let Err(reason) = self.on_notice(notice, now) {
+            if let Err(reason) = self.on_notice(opened.sender, notice, now) {
                 self.reject(from, reason);
             }
         }
@@ -73,6 +72,7 @@ impl Engine {
         if opened.destination != self.me.node() {
             return Err(Rejection::WrongDestination);
         }
+        self.check_flood(from, sender, now)?;
         let (key, known) = match (self.admission.get(sender), self.contacts.get(sender)) {
             (Some(peer), _) => (peer.verified.gossip_key, Some(peer.identity)),
             (None, Some(contact)) => {
@@ -91,14 +91,17 @@ impl Engine {
         }
         let swim = match &opened.packet.swim {
             swim if swim.is_empty() => None,
-            swim => Some(SwimPacket::parse(swim).map_err(|_| Rejection::BadSwim)?),
+            swim => Some(SwimPacket::parse(swim).map_err(|_| self.broken(sender, now))?),
         };
         let proven = match (&swim, known) {
             (Some(swim), _) => swim.header.src.0,
             (None, Some(known)) => known,
             (None, None) => return Err(Rejection::UnknownGeneration),
         };
-        check_source(from, sender, generation, &proven, known.as_ref())?;
+        match check_source(from, sender, generation, &proven, known.as_ref()) {
+            Err(Rejection::BadSwim) => return Err(self.broken(sender, now)),
+            checked => checked?,
+        }
         self.admit_by_packet(proven, now)?;
         if known.is_none() {
             // It was not known before: what it sent before this may have been captured while we did not listen.
@@ -133,8 +136,7 @@ impl Engine {
         }
         let contact = self.contacts.get(node).ok_or(Rejection::UnknownSender)?;
         let proof: Proof = contact.proof.clone().ok_or(Rejection::UnknownSender)?;
-        let waiting = self.contacts.candidates().saturating_sub(1);
-        if let Err(refusal) = self.admission.check_room(node, &proof.verified.spiffe, waiting) {
+        if let Err(refusal) = self.admission.check_room(node, &proof.verified.spiffe, 0) {
             self.contacts.remove(node);
             // What it signed was kept for the case that it is admitted.
             self.catalog.forget(node);
@@ -165,9 +167,10 @@ impl Engine {
             self.emit(Event::MemberRestarted { node, name, generation });
         }
         if self.contacts.get(identity.node_id).is_some_and(|contact| rank(&contact.identity) <= rank(&identity)) {
-            self.contacts.remove(identity.node_id);
+            self.contacts.on_answer(identity.node_id);
         }
         self.forget_old_records(&identity);
+        self.on_shown(identity, incarnation, now);
         self.membership.apply(Member::new(SwimIdentity(identity), incarnation, SwimState::Alive), now);
         self.publish.changed = true;
     }
@@ -180,40 +183,48 @@ impl Engine {
             return;
         }
         let at = peer.identity.address.quic();
-        let sifted = hearsay::sift(&mut swim, &this, &self.admission);
-        if let Ok(bytes) = swim.encode() {
-            self.membership.handle_packet(&bytes, now);
+        self.on_shown(swim.header.src.0, swim.header.src_incarnation, now);
+        let lifeguard = self.doubts.lifeguard;
+        let mut sifted = hearsay::sift(&mut swim, &this, &self.admission, lifeguard);
+        self.membership.handle_packet(&swim, now);
+        match swim.header.message {
+            Message::Ack(number) => self.on_claimed_ack(sender, number, now),
+            // Tells it that this node was asked in time: that nothing else comes back is not its fault (Lifeguard's nack).
+            Message::PingReq { .. } if lifeguard == Lifeguard::On => self.nudge(sender),
+            _ => {}
         }
+        self.on_claims(sender, std::mem::take(&mut sifted.downs), now);
         self.on_hearsay(sender, at, sifted, now);
     }
 
     fn on_hearsay(&mut self, sender: NodeId, at: SocketAddr, sifted: Sifted, now: Instant) {
-        if sifted.we_are_suspect {
-            self.refute(now);
+        if let Some(incarnation) = sifted.we_are_suspect {
+            self.refute(sender, incarnation, now);
         }
         if sifted.we_are_down {
-            let before = self.me.identity;
-            self.want_renewal(now);
-            if self.me.identity != before
-                && let Some(peer) = self.admission.get(sender)
-            {
-                // It hears of it at once, and from ourselves.
-                self.announce_to(peer.identity, now);
-            }
+            self.on_told_down(sender, now);
+        }
+        for identity in sifted.leaps {
+            self.ask_by_ping(identity, now);
         }
         let mut ids = sifted.strangers;
         ids.retain(|id| self.contacts.get(*id).is_none());
         self.ask_after(sender, at, ids, now);
         for identity in sifted.renewed {
             let at = now + SPREAD.mul_f64(self.rng.random_range(0.0..1.0));
-            self.contacts.add(identity, None, 0, at);
+            self.contact(sender, identity, None, 0, at);
         }
     }
 
+    /// What a member signed is no packet.
+    fn broken(&mut self, sender: NodeId, now: Instant) -> Rejection {
+        self.blame(sender, Offence::Datagram, now);
+        Rejection::BadSwim
+    }
+
     /// Asks `ask` for the credentials of nodes that it named, each node at most once in a while.
-    pub(super) fn ask_after(&mut self, ask: NodeId, at: SocketAddr, mut ids: Vec<NodeId>, now: Instant) {
-        self.hints.retain(|_, until| *until > now);
-        ids.retain(|id| self.hints.len() < MAX_HINTS && self.hints.insert(*id, now + HINT_PAUSE).is_none());
+    pub(super) fn ask_after(&mut self, ask: NodeId, at: SocketAddr, ids: Vec<NodeId>, now: Instant) {
+        let ids = self.hints.take(ask, ids, now);
         if !ids.is_empty() {
             self.out.push(Output::Resolve { ask, at, ids });
         }

@@ -18,7 +18,7 @@ const SPACING: Duration = Duration::from_millis(2);
 const MAX_REFUSED: usize = 16;
 
 /// What came of a node that a third party named.
-enum Named {
+pub(super) enum Named {
     /// It is known, or will be spoken to.
     Noted,
     /// Its credential is to be asked for.
@@ -52,6 +52,7 @@ impl Engine {
             records: self.catalog.values().filter(|record| self.is_listed(&record.owner)).cloned().collect(),
             clock: 0,
             member_limit: u32::try_from(self.admission.limit()).unwrap_or(u32::MAX),
+            keyring: Some(self.me.keyring.state()),
         }
     }
 
@@ -63,11 +64,12 @@ impl Engine {
     /// See [`Engine::resolve`](super::Engine::resolve).
     pub(super) fn resolve_ids(&self, ids: &[NodeId]) -> v1::Resolved {
         let known = ids.iter().take(self.admission.limit()).filter_map(|id| self.admission.get(*id));
-        v1::Resolved { members: known.map(|peer| member_state(peer, true)).collect() }
+        let own = ids.contains(&self.me.node()).then(|| self.own_state());
+        v1::Resolved { members: known.map(|peer| member_state(peer, true)).chain(own).collect() }
     }
 
     pub(super) fn on_joined(&mut self, peer: SpiffeId, state: v1::JoinState, now: Instant) {
-        let checked = match self.check_join(&peer, &state) {
+        let checked = match self.check_join_rate(&peer, now).and_then(|()| self.check_join(&peer, &state)) {
             Ok(checked) => checked,
             Err(refusal) => {
                 *self.counters.refused.entry(refusal.code()).or_default() += 1;
@@ -89,8 +91,9 @@ impl Engine {
             return;
         }
         self.admit_by_join(&checked, state.counter_floor, now);
+        self.on_keys_of_join(checked.identity.node_id, state.keyring.as_ref(), now);
         self.merge_members(&checked.identity, state.members, now);
-        self.merge_records(&state.records);
+        self.merge_records(checked.identity.node_id, &state.records, now);
         if self.me.identity != before {
             // The peer hears of it from ourselves: it would not believe anyone else.
             self.announce_to(checked.identity, now);
@@ -128,22 +131,20 @@ impl Engine {
             let credential = proof.verified.spiffe;
             return Err(Refusal::OtherName { credential, connection: peer.clone() });
         }
-        self.check_room(&identity, peer)?;
+        self.check_room(&identity, peer, 0)?;
         Ok(Checked { proof, identity, incarnation })
     }
 
-    fn check_room(&self, identity: &MemberIdentity, name: &SpiffeId) -> Result<(), Refusal> {
+    pub(super) fn check_room(&self, identity: &MemberIdentity, name: &SpiffeId, waiting: usize) -> Result<(), Refusal> {
         if *name == self.me.spiffe {
             let (name, address) = (name.clone(), self.me.identity.address.quic());
             return Err(Refusal::NameTaken { name, holder: self.me.node(), address });
         }
-        let own = self.contacts.get(identity.node_id).is_some_and(|contact| contact.proof.is_some());
-        let waiting = self.contacts.candidates() - usize::from(own);
         self.admission.check_room(identity.node_id, name, waiting)
     }
 
     /// Checks a credential, unless it is the one that is known already.
-    fn prove(&self, node: NodeId, credential: &Bytes) -> Result<Proof, String> {
+    pub(super) fn prove(&self, node: NodeId, credential: &Bytes) -> Result<Proof, String> {
         if let Some(known) = self.admission.get(node).filter(|peer| peer.credential == *credential) {
             return Ok(Proof { credential: known.credential.clone(), verified: known.verified.clone() });
         }
@@ -163,6 +164,7 @@ impl Engine {
         let current = self.admission.get(identity.node_id).map(|peer| peer.identity);
         if current == Some(*identity) {
             self.on_proven(known.as_ref(), *identity, *incarnation, now);
+            self.on_reached(*identity, *incarnation, now);
         }
         self.emit(Event::Joined { node: identity.node_id, name });
     }
@@ -172,6 +174,7 @@ impl Engine {
         for gone in self.admission.admit(proof, identity, floor, now) {
             self.on_forgotten(gone, now);
         }
+        self.check_all_named(identity.node_id, now);
         self.publish.changed = true;
     }
 
@@ -185,12 +188,12 @@ impl Engine {
                 continue;
             };
             if identity.node_id == self.me.node() {
-                self.on_told_of_ourselves(&identity, &member, now);
+                self.on_told_of_ourselves(peer.node_id, &identity, &member, now);
             } else if matches!(member.status(), v1::MemberStatus::Alive | v1::MemberStatus::Suspect)
                 && identity.node_id != peer.node_id
             {
                 at += SPACING;
-                match self.on_named(identity, &member, at) {
+                match self.on_named(peer.node_id, identity, &member, at) {
                     Named::Noted => {}
                     Named::Stranger => strangers.push(identity.node_id),
                     Named::Refused if refused < MAX_REFUSED => refused += 1,
@@ -203,25 +206,30 @@ impl Engine {
         self.ask_after(peer.node_id, peer.address.quic(), strangers, now);
     }
 
-    fn on_told_of_ourselves(&mut self, identity: &MemberIdentity, member: &v1::MemberState, now: Instant) {
+    fn on_told_of_ourselves(&mut self, by: NodeId, identity: &MemberIdentity, member: &v1::MemberState, now: Instant) {
         if *identity != self.me.identity {
             return;
         }
         match member.status() {
-            v1::MemberStatus::Down | v1::MemberStatus::Left => self.want_renewal(now),
-            v1::MemberStatus::Suspect => self.refute(now),
+            // It takes us for gone on purpose: only another identity shows that this is over.
+            v1::MemberStatus::Left => self.want_renewal(now),
+            v1::MemberStatus::Down => self.on_told_down(by, now),
+            v1::MemberStatus::Suspect => {
+                let incarnation = u16::try_from(member.incarnation).unwrap_or(0);
+                self.refute(by, incarnation, now);
+            }
             _ => {}
         }
     }
 
     /// A node was named by a third party: it is spoken to, and counts once it has answered itself.
-    fn on_named(&mut self, identity: MemberIdentity, member: &v1::MemberState, at: Instant) -> Named {
+    fn on_named(&mut self, by: NodeId, identity: MemberIdentity, member: &v1::MemberState, at: Instant) -> Named {
         let node = identity.node_id;
         if let Some(peer) = self.admission.get(node) {
             if rank(&identity) > rank(&peer.identity) {
-                self.contacts.add(identity, None, 0, at);
+                self.contact(by, identity, None, 0, at);
             }
-            return Named::Noted;
+            return self.on_credential(node, &member.credential);
         }
         if self.contacts.get(node).is_some_and(|contact| rank(&contact.identity) >= rank(&identity)) {
             return Named::Noted;
@@ -230,12 +238,12 @@ impl Engine {
             return Named::Stranger;
         }
         let named = self.prove(node, &member.credential).map_err(Refusal::Credential).and_then(|proof| {
-            self.check_room(&identity, &proof.verified.spiffe)?;
+            self.check_candidate(&identity, &proof.verified.spiffe)?;
             Ok(proof)
         });
         match named {
             Ok(proof) => {
-                self.contacts.add(identity, Some(proof), member.counter_floor, at);
+                self.contact(by, identity, Some(proof), member.counter_floor, at);
                 Named::Noted
             }
             Err(refusal) => {
@@ -249,8 +257,10 @@ impl Engine {
     pub(super) fn on_resolved(&mut self, members: Vec<v1::MemberState>, now: Instant) {
         for member in members.into_iter().take(self.admission.limit()) {
             let identity = member.identity.as_ref().and_then(|wire| MemberIdentity::try_from(wire).ok());
-            if let Some(identity) = identity.filter(|identity| identity.node_id != self.me.node()) {
-                self.on_named(identity, &member, now);
+            if let Some(identity) = identity.filter(|identity| identity.node_id != self.me.node())
+                && let Some(asked) = self.hints.asked_of(identity.node_id)
+            {
+                self.on_named(asked, identity, &member, now);
             }
         }
     }

@@ -8,6 +8,7 @@ use starling_proto::{Generation, MemberIdentity, NodeId};
 
 use super::Engine;
 use crate::admission::rank;
+use crate::conduct::Offence;
 use crate::notice::{self, MAX_BODY, Said};
 use crate::replay::Stale;
 use crate::swim::SwimIdentity;
@@ -20,8 +21,8 @@ const MAX_RIDING: usize = 600;
 
 impl Engine {
     /// A notice, from whoever passed it on. One that was seen before is nothing new and no fault.
-    pub(super) fn on_notice(&mut self, notice: &v1::Notice, now: Instant) -> Result<(), Rejection> {
-        let author = notice::author(notice)?;
+    pub(super) fn on_notice(&mut self, sender: NodeId, notice: &v1::Notice, now: Instant) -> Result<(), Rejection> {
+        let author = notice::author(notice).inspect_err(|_| self.blame(sender, Offence::Notice, now))?;
         if author == self.me.node() {
             return Ok(());
         }
@@ -34,29 +35,49 @@ impl Engine {
             Ok(()) => {}
         }
         if !notice::is_signed_by(notice, &peer.verified.gossip_key) {
+            // An honest one would not have passed it on.
+            self.blame(sender, Offence::ForgedNotice, now);
             return Err(Rejection::ForgedNotice);
         }
-        let said = notice::read(notice)?;
-        if peer.notices.accept(generation, notice.seq).is_err() {
+        let said = match notice::read(notice) {
+            Ok(said) => said,
+            Err(reason) => {
+                self.blame(author, Offence::Notice, now);
+                return Err(reason);
+            }
+        };
+        let accepted = self.admission.get_mut(author).map(|peer| peer.notices.accept(generation, notice.seq));
+        if !matches!(accepted, Some(Ok(()))) {
             return Ok(());
         }
-        self.rumours.add(notice.clone(), now);
+        if let Said::Announcement { key, sequence } = said {
+            if self.on_announcement(sender, author, notice, (key, sequence), now) {
+                self.pass_on(author, notice.clone(), now);
+            }
+            return Ok(());
+        }
+        self.pass_on(author, notice.clone(), now);
         match said {
-            Said::Accusation { accused, incarnation } => self.on_accusation(author, &accused, incarnation),
+            Said::Accusation { accused, incarnation } => self.on_accusation(author, &accused, incarnation, now),
             Said::Departure { identity, reason } => self.on_departure(&identity, reason, now),
-            Said::Record { key, value } => self.on_value(author, &key, &value),
-            Said::Else => {}
+            Said::Record { key, value } => self.on_value(author, &key, &value, now),
+            Said::Health(flip) => self.on_flip(author, generation, flip),
+            Said::Overload { load, counter } => self.on_overload(author, generation, load, counter),
+            Said::Dismissal { identity, prune, reason } => {
+                self.on_dismissal(author, &identity, prune, reason, now);
+            }
+            Said::Announcement { .. } | Said::Else => {}
         }
         Ok(())
     }
 
-    fn on_accusation(&mut self, by: NodeId, accused: &MemberIdentity, incarnation: u16) {
-        let Some(peer) = self.admission.get_mut(accused.node_id) else { return };
-        // One who refuted since is not meant.
-        let meant = peer.identity == *accused && peer.incarnation <= incarnation;
-        if meant && peer.accusers.insert(by) {
-            let accusers = peer.accusers.len();
-            self.emit(Event::Accused { node: accused.node_id, by, accusers });
+    /// Has a notice of another told to others, unless its author writes more than anyone needs.
+    pub(super) fn pass_on(&mut self, author: NodeId, notice: v1::Notice, now: Instant) {
+        let Some(peer) = self.admission.get_mut(author) else { return };
+        if peer.conduct.take_notice(now) {
+            self.rumours.add(notice, now);
+        } else {
+            self.blame(author, Offence::NoticeFlood, now);
         }
     }
 
@@ -73,34 +94,14 @@ impl Engine {
         self.emit(Event::MemberLeft { node: identity.node_id, name, reason });
     }
 
-    /// Own probes of these went unanswered: say so, signed.
-    pub(super) fn accuse_failed(&mut self, now: Instant) {
-        for failed in self.membership.take_failed_probes() {
-            let this = self.me.node();
-            let Some(peer) = self.admission.get_mut(failed.node()) else { continue };
-            // Once for each identity and incarnation.
-            if peer.identity != failed.0 || peer.has_left() || !peer.accusers.insert(this) {
-                continue;
-            }
-            let (incarnation, accusers) = (peer.incarnation, peer.accusers.len());
-            let body = v1::Accusation {
-                accused: Some((&failed.0).into()),
-                incarnation: incarnation.into(),
-                reason: v1::AccusationReason::ProbeFailed.into(),
-                failed: 1,
-                observed: 1,
-            };
-            self.tell_all(v1::NoticeKind::Accusation, &body, now);
-            self.emit(Event::Accused { node: failed.node(), by: this, accusers });
-        }
-    }
-
-    /// Lets a record of ours ride as a notice, if it is small.
+    /// Lets a record of ours ride as a notice, if it is small, or the news that there is one.
     pub(super) fn tell_record(&mut self, encoded: &Bytes, now: Instant) {
-        if encoded.len() <= MAX_RIDING.min(MAX_BODY)
-            && let Ok(value) = v1::SignedValue::decode(encoded.clone())
-        {
+        let Ok(value) = v1::SignedValue::decode(encoded.clone()) else { return };
+        if encoded.len() <= MAX_RIDING.min(MAX_BODY) {
             self.tell_all(v1::NoticeKind::Record, &value, now);
+        } else {
+            let body = v1::RecordAnnouncement { key: value.key, version: value.sequence };
+            self.tell_all(v1::NoticeKind::RecordAnnouncement, &body, now);
         }
     }
 
@@ -117,7 +118,7 @@ impl Engine {
         self.publish.changed = true;
     }
 
-    fn tell_all(&mut self, kind: v1::NoticeKind, body: &impl Message, now: Instant) {
+    pub(super) fn tell_all(&mut self, kind: v1::NoticeKind, body: &impl Message, now: Instant) {
         self.me.notices += 1;
         let (generation, seq) = (self.me.identity.generation, self.me.notices);
         match notice::sign(kind, generation, seq, body, &self.me.signing_key) {

@@ -9,7 +9,6 @@ use starling_proto::NodeId;
 use starling_proto::mesh::v1;
 
 use super::{Engine, Output};
-use crate::State;
 use crate::envelope::{self, MAX_PACKET};
 use crate::membership::{SwimKind, SwimSend};
 
@@ -77,11 +76,12 @@ impl Engine {
             generation: self.me.identity.generation.0,
             counter: self.me.counter,
             load: Some(self.me.load),
-            catalog_hash: self.live_catalog_hash(),
-            suspect_flag: peer.is_some_and(|peer| peer.state == State::Suspect),
+            catalog_hash: self.catalog.hash_of(self.me.node()),
+            suspect_flag: self.is_doubted(node),
             swim,
             notices: Vec::new(),
             padding: Bytes::new(),
+            keyring: self.me.keyring.mark(),
         };
         let room = MAX_PACKET.saturating_sub(packet.encoded_len());
         // Whoever does not know us yet would not believe them.
@@ -94,7 +94,8 @@ impl Engine {
             packet.padding = vec![0; room].into();
         }
         let nonce = self.rng.random();
-        match envelope::seal(&packet, &self.me.signing_key, &self.me.keyring, nonce) {
+        let epoch = self.me.keyring.epoch_for(self.exchange.mark(node));
+        match envelope::seal(&packet, &self.me.signing_key, &self.me.keyring, epoch, nonce) {
             Some(bytes) => self.out.push(Output::Send { to, bytes }),
             None => self.counters.unsent += 1,
         }

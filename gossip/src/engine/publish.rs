@@ -48,7 +48,7 @@ impl Engine {
             let state = match member.state() {
                 SwimState::Alive => State::Alive,
                 SwimState::Suspect => State::Suspect,
-                SwimState::Down if peer.has_left() => State::Left,
+                SwimState::Down if peer.has_left() || peer.is_dismissed() => State::Left,
                 SwimState::Down => State::Down,
             };
             if peer.state != state {
@@ -57,6 +57,8 @@ impl Engine {
                 peer.since = now;
             }
         }
+        self.drop_refuted();
+        self.drop_settled();
         for (node, before, state, name) in events {
             self.publish.changed = true;
             self.on_state(node, before, state, name, now);
@@ -91,6 +93,7 @@ impl Engine {
         }
         self.publish.changed = false;
         self.publish.load_due = None;
+        self.health.prune(&self.catalog);
         let view = View {
             version: self.view.version,
             this: self.me.node(),
@@ -153,11 +156,14 @@ impl Engine {
                 (&self.me.spiffe, self.me.identity.address)
             } else {
                 match self.admission.get(owner) {
-                    Some(peer) if self.counts(owner, peer) => (&peer.verified.spiffe, peer.identity.address),
+                    Some(peer) if self.counts(owner, peer) && peer.verified.may_run(&entry.service) => {
+                        (&peer.verified.spiffe, peer.identity.address)
+                    }
                     _ => continue,
                 }
             };
-            let endpoint = entry.endpoint(owner, spiffe.clone(), address.quic());
+            let mut endpoint = entry.endpoint(owner, spiffe.clone(), address.quic());
+            endpoint.healthy = self.health.of(owner, entry);
             services.entry(endpoint.key.service.clone()).or_default().push(endpoint);
         }
         let sorted = services.into_iter().map(|(name, mut endpoints)| {
@@ -179,12 +185,15 @@ impl Engine {
         }
         self.publish.remember_own = false;
         self.publish.remember_due = None;
-        let members = self.admission.iter().filter(|(_, peer)| !peer.has_left()).map(|(id, peer)| RememberedMember {
-            id,
-            name: peer.name(),
-            address: peer.identity.address,
-            generation: peer.identity.generation,
-        });
+        let members =
+            self.admission.iter().filter(|(_, peer)| !peer.has_left() && !peer.is_dismissed()).map(|(id, peer)| {
+                RememberedMember {
+                    id,
+                    name: peer.name(),
+                    address: peer.identity.address,
+                    generation: peer.identity.generation,
+                }
+            });
         let remembered = Remembered {
             generation: self.me.identity.generation,
             rejoin: self.me.rejoin_reserved,
@@ -216,7 +225,9 @@ impl Engine {
             self.membership.forget(identity, now);
         }
         self.redials.on_gone(node);
+        self.exchange.forget(node);
         self.catalog.forget(node);
+        self.doubts.forget(node);
         self.publish.changed = true;
         self.emit(Event::MemberForgotten { node });
     }

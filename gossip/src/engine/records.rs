@@ -7,8 +7,8 @@ use starling_proto::mesh::v1;
 use starling_proto::{Generation, MemberIdentity, NodeId};
 
 use super::{Engine, Output};
-use crate::Event;
 use crate::catalog::{Change, MAX_RECORDS, RecordError, key};
+use crate::{Event, Offence};
 
 /// The most values of one state that are refused before the rest of it is left unread.
 const MAX_REFUSED: usize = 256;
@@ -48,7 +48,7 @@ impl Engine {
     }
 
     /// A value of the catalog, whichever way it came.
-    pub(super) fn on_value(&mut self, owner: NodeId, key: &str, value: &Bytes) {
+    pub(super) fn on_value(&mut self, owner: NodeId, key: &str, value: &Bytes, now: Instant) {
         if owner == self.me.node() {
             // Our own come back to us; nobody tells us what we offer.
             return;
@@ -61,14 +61,23 @@ impl Engine {
         };
         let public_key = verified.gossip_key;
         match self.catalog.apply(owner, key, value, &public_key) {
-            Ok(Change::Changed) => self.publish.changed = true,
+            Ok(Change::Changed) => {
+                self.publish.changed = true;
+                self.check_named(owner, key, now);
+                self.on_awaited(owner, key, now);
+            }
             Ok(Change::Unchanged | Change::Stale) => {}
-            Err(error) => self.reject_record(owner, error.to_string()),
+            Err(error) => {
+                if error.is_of_owner() {
+                    self.blame(owner, Offence::Record, now);
+                }
+                self.reject_record(owner, error.to_string());
+            }
         }
     }
 
     /// The values of a peer's full state.
-    pub(super) fn merge_records(&mut self, records: &[v1::SignedValue]) {
+    pub(super) fn merge_records(&mut self, from: NodeId, records: &[v1::SignedValue], now: Instant) {
         let mut refused = 0;
         let mut read: BTreeMap<&[u8], usize> = BTreeMap::new();
         for record in records {
@@ -77,27 +86,29 @@ impl Engine {
             if *of_owner > MAX_RECORDS {
                 // Nobody can hold so many of one owner: it is a flood, be it signed.
                 self.counters.records_rejected += 1;
+                self.blame(from, Offence::RecordFlood, now);
                 break;
             }
-            refused += usize::from(!self.merge_record(record));
+            refused += usize::from(!self.merge_record(record, now));
             if refused > MAX_REFUSED {
                 // Each takes a check of a signature; an honest peer has hardly one to refuse.
+                self.blame(from, Offence::RecordFlood, now);
                 break;
             }
         }
     }
 
     /// One of them. `false` if it was refused.
-    pub(super) fn merge_record(&mut self, record: &v1::SignedValue) -> bool {
+    pub(super) fn merge_record(&mut self, record: &v1::SignedValue, now: Instant) -> bool {
         let before = self.counters.records_rejected;
         match NodeId::try_from(&record.owner[..]) {
-            Ok(owner) => self.on_value(owner, &record.key, &record.encode_to_vec().into()),
+            Ok(owner) => self.on_value(owner, &record.key, &record.encode_to_vec().into(), now),
             Err(_) => self.reject_record(self.me.node(), "a record without an owner".to_owned()),
         }
         self.counters.records_rejected == before
     }
 
-    fn reject_record(&mut self, owner: NodeId, reason: String) {
+    pub(super) fn reject_record(&mut self, owner: NodeId, reason: String) {
         self.counters.records_rejected += 1;
         self.emit(Event::RejectedRecord { owner, reason });
     }

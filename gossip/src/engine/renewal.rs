@@ -1,19 +1,32 @@
-use std::time::Instant;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use foca::{Identity as _, Member, State};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use starling_proto::{Generation, MemberIdentity};
+use starling_proto::{Generation, MemberIdentity, NodeId};
 
 use super::{Engine, Output};
 use crate::Event;
 use crate::catalog::Catalog;
+use crate::hearsay::MAX_LEAP;
+use crate::lifeguard::Sign;
 use crate::swim::SwimIdentity;
 
 /// Numbers of `rejoin` are reserved on disk this many at a time.
 const REJOIN_BLOCK: u16 = 16;
 /// From this incarnation on the identity is renewed instead.
 const LAST_REFUTATION: u16 = u16::MAX - 1;
+
+/// A member that was told that this node is there knows it by then.
+const LISTENS: Duration = Duration::from_secs(2);
+/// One that has not said so for this long has changed its mind.
+const TOLD_FOR: Duration = Duration::from_secs(10);
+/// So many that do not listen make this node renew its identity; in a small mesh one does.
+const DEAF: usize = 2;
+const SMALL: usize = 4;
+/// One member's suspicion counts against this node's own health at most once in this time.
+const SUSPECTS_FOR: Duration = Duration::from_secs(30);
 
 /// When the node may renew its identity.
 #[derive(Debug, Default)]
@@ -22,8 +35,32 @@ pub(super) struct Renewal {
     /// Others hold the node for dead, but it is too early to renew again.
     pub(super) due: Option<Instant>,
     refuted: Option<Instant>,
+    /// Who said that this node is down, and since when.
+    told: BTreeMap<NodeId, (Instant, Instant)>,
+    /// Whose suspicions counted against this node's own health, and when.
+    suspecting: BTreeMap<NodeId, Instant>,
     /// Was the generation raised above what the mesh remembered?
     raised: bool,
+}
+
+impl Renewal {
+    /// How many go on saying that this node is down, though it told them otherwise; `by` says so now.
+    fn deaf(&mut self, by: NodeId, now: Instant) -> usize {
+        self.told.retain(|_, (_, last)| now.saturating_duration_since(*last) < TOLD_FOR);
+        self.told.entry(by).and_modify(|(_, last)| *last = now).or_insert((now, now));
+        self.told.values().filter(|(first, last)| last.saturating_duration_since(*first) >= LISTENS).count()
+    }
+
+    /// Does this one's suspicion say something of this node's own health? Each one's does once in a while, so that no
+    /// single one can make this node doubt itself.
+    fn is_news_of(&mut self, by: NodeId, now: Instant) -> bool {
+        self.suspecting.retain(|_, last| now.saturating_duration_since(*last) < SUSPECTS_FOR);
+        let news = !self.suspecting.contains_key(&by);
+        if news {
+            self.suspecting.insert(by, now);
+        }
+        news
+    }
 }
 
 impl Engine {
@@ -47,20 +84,54 @@ impl Engine {
         }
     }
 
-    /// Others suspect this node's current identity: foca raises the incarnation and says so. At most once in a probe
-    /// period, since several tell it at once and each refutation takes a number.
-    pub(super) fn refute(&mut self, now: Instant) {
+    /// `by` suspects this node's current identity as of an incarnation: foca raises it above that and says so. At most
+    /// once in a probe period, since several tell it at once and each refutation takes a number.
+    pub(super) fn refute(&mut self, by: NodeId, incarnation: u16, now: Instant) {
         let early = self.renewal.refuted.is_some_and(|last| last + self.timings.probe_period > now);
         if early || self.me.leaving {
             return;
         }
         self.renewal.refuted = Some(now);
-        if self.membership.incarnation() >= LAST_REFUTATION {
+        self.doubts.tally.refutations += 1;
+        if self.renewal.is_news_of(by, now) {
+            self.membership.observe(Sign::Refuted);
+        }
+        let own = self.membership.incarnation();
+        if own >= LAST_REFUTATION {
             // Foca would renew at the last number, without asking whether it is time.
             return self.want_renewal(now);
         }
-        let update = Member::new(SwimIdentity(self.me.identity), self.membership.incarnation(), State::Suspect);
-        self.membership.apply(update, now);
+        // Others believe of a third party that we are so far ahead, and no further: we need not be either.
+        let above = incarnation.clamp(own, own.saturating_add(MAX_LEAP)).min(LAST_REFUTATION - 1);
+        self.membership.apply(Member::new(SwimIdentity(self.me.identity), above, State::Suspect), now);
+    }
+
+    /// `by` holds this node for dead. It is told otherwise, which is enough for a member that listens. Where members keep
+    /// saying so, another identity shows that this is over.
+    pub(super) fn on_told_down(&mut self, by: NodeId, now: Instant) {
+        if !self.doubts.is_on() {
+            return self.renew_and_tell(by, now);
+        }
+        let needed = if self.membership.up() < SMALL { 1 } else { DEAF };
+        if self.renewal.deaf(by, now) >= needed {
+            self.renewal.told.clear();
+            return self.renew_and_tell(by, now);
+        }
+        self.refute(by, self.membership.incarnation(), now);
+        if let Some(peer) = self.admission.get(by) {
+            self.ask_by_ping(peer.identity, now);
+        }
+    }
+
+    fn renew_and_tell(&mut self, by: NodeId, now: Instant) {
+        let before = self.me.identity;
+        self.want_renewal(now);
+        if self.me.identity != before
+            && let Some(peer) = self.admission.get(by)
+        {
+            // It hears of it at once, and from ourselves.
+            self.announce_to(peer.identity, now);
+        }
     }
 
     fn renew(&mut self, now: Instant) {
@@ -101,7 +172,7 @@ impl Engine {
                     self.register(&value.key, value.body, now);
                 }
             } else {
-                let _ = self.merge_record(&value);
+                let _ = self.merge_record(&value, now);
             }
         }
         self.emit(Event::GenerationRaised { from, to });
@@ -115,6 +186,7 @@ impl Engine {
         }
         let rng = StdRng::from_rng(&mut self.rng);
         self.membership.renew(identity, rng, now);
+        self.doubts.clear();
         self.publish.changed = true;
     }
 

@@ -40,7 +40,7 @@ impl Forged {
     }
 
     pub(crate) fn seal(&self) -> Bytes {
-        envelope::seal(&self.packet, &self.key, &self.keyring, [3; 12]).unwrap()
+        envelope::seal(&self.packet, &self.key, &self.keyring, self.keyring.in_use(), [3; 12]).unwrap()
     }
 }
 

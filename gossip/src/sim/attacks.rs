@@ -21,7 +21,11 @@ fn refused_from(world: &mut World, from: std::net::SocketAddr, bytes: Bytes, rea
     let engine = &mut world.nodes[0].engine;
     let (view, state, counters) = (engine.view(), engine.join_state(None), engine.counters());
     let outputs = engine.handle(Input::Datagram { from, bytes }, world.now);
-    let events: Vec<_> = outputs.iter().map(|output| format!("{output:?}")).collect();
+    // That an offender is named too, and keys compared, is looked at elsewhere.
+    let apart = |output: &&crate::Output| {
+        matches!(output, crate::Output::Event(Event::Offender { .. }) | crate::Output::ExchangeKeys { .. })
+    };
+    let events: Vec<_> = outputs.iter().filter(|o| !apart(o)).map(|output| format!("{output:?}")).collect();
     let expected = crate::Output::Event(Event::Rejected { from, reason });
     assert_eq!(events, [format!("{expected:?}")]);
     assert_eq!(engine.view(), view);
@@ -200,7 +204,7 @@ fn a_hint_of_a_stranger_is_asked_after_once() {
 }
 
 #[test]
-fn being_told_that_one_is_down_renews_at_most_once_in_ten_seconds() {
+fn one_that_is_told_that_it_is_down_refutes_and_one_that_is_not_believed_renews_at_most_once_in_ten_seconds() {
     let mut world = World::mesh(1, 3);
     let told = |world: &mut World| {
         let this = *world.nodes[0].engine.identity();
@@ -211,13 +215,18 @@ fn being_told_that_one_is_down_renews_at_most_once_in_ten_seconds() {
         let from = world.gossip(1);
         world.input(0, Input::Datagram { from, bytes: forged.seal() });
     };
+    let rejoin = |world: &World| world.nodes[0].engine.identity().rejoin;
     for _ in 0..50 {
         told(&mut world);
-        world.now += Duration::from_millis(1);
+        world.run_for(Duration::from_millis(1));
     }
-    assert_eq!(world.nodes[0].engine.identity().rejoin, 1);
-    world.run_for(Duration::from_secs(11));
-    assert_eq!(world.nodes[0].engine.identity().rejoin, 2);
+    let refuted = world.nodes[0].engine.join_state(None).incarnation;
+    assert_eq!((rejoin(&world), refuted), (0, 1));
+    for _ in 0..300 {
+        told(&mut world);
+        world.run_for(Duration::from_millis(50));
+    }
+    assert!((1..=2).contains(&rejoin(&world)), "{}", rejoin(&world));
     assert!(world.run_until(Duration::from_secs(3), World::all_alive).is_some(), "{}", world.table());
 }
 

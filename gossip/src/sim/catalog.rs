@@ -133,3 +133,151 @@ fn a_load_is_told_to_others_and_makes_at_most_one_view_a_second() {
     assert_eq!(view.members[&world.nodes[1].id].load.in_flight, 99);
     assert!(view.version - before <= 7, "{}", view.version - before);
 }
+
+/// A service whose record is too large to ride on a packet.
+fn large_service(name: &str) -> (String, Bytes) {
+    let (key, body) = service(name);
+    let mut record = v1::ServiceRecord::decode(body).unwrap();
+    record.labels = (0..20).map(|n| (format!("label-{n}"), "x".repeat(100))).collect();
+    (key, record.encode_to_vec().into())
+}
+
+#[test]
+fn a_change_of_a_large_record_is_pulled_everywhere_within_two_seconds() {
+    let mut world = World::mesh(2, 25);
+    let (key, body) = large_service("orders");
+    assert!(body.len() > 2_000);
+    world.input(3, Input::Register { key: key.clone(), body });
+    let took = world.run_until(Duration::from_secs(5), |world| (0..25).all(|n| endpoints(world, n, "orders") == 1));
+    assert!(took.is_some_and(|took| took < Duration::from_secs(2)), "{took:?}");
+    world.input(3, Input::Withdraw { key });
+    let took = world.run_until(Duration::from_secs(5), |world| (0..25).all(|n| endpoints(world, n, "orders") == 0));
+    assert!(took.is_some_and(|took| took < Duration::from_secs(2)), "{took:?}");
+}
+
+#[test]
+fn one_who_announces_what_it_does_not_give_costs_a_few_questions() {
+    let mut world = World::mesh(2, 3);
+    let owner = *world.nodes[1].engine.identity();
+    let mut asked = 0;
+    for seq in 0..200 {
+        let body = v1::RecordAnnouncement { key: format!("k{seq}"), version: 1_000 };
+        let kind = v1::NoticeKind::RecordAnnouncement;
+        let notice = crate::notice::sign(kind, owner.generation, 1_000 + seq, &body, &World::key(1)).unwrap();
+        let mut forged = super::adversary::Forged::new(&world, 1, 0);
+        forged.packet.counter += seq;
+        forged.packet.notices.push(notice);
+        let from = world.gossip(1);
+        let outputs = world.nodes[0].engine.handle(Input::Datagram { from, bytes: forged.seal() }, world.now);
+        asked += outputs.iter().filter(|output| matches!(output, crate::Output::Pull { .. })).count();
+    }
+    assert_eq!(asked, 32);
+    world.run_for(Duration::from_secs(5));
+    assert!(world.all_alive(), "{}", world.table());
+}
+
+#[test]
+fn a_service_that_its_owners_certificate_does_not_name_is_shown_to_nobody_and_its_owner_is_named() {
+    let mut world = World::mesh(2, 3);
+    world.certified = (&["default/orders"], 1);
+    let liar = world.add("liar");
+    world.dial(liar, 0);
+    assert!(world.run_until(Duration::from_secs(5), World::all_alive).is_some());
+    for name in ["orders", "billing"] {
+        let (key, body) = service(name);
+        world.input(liar, Input::Register { key, body });
+    }
+    world.run_for(Duration::from_secs(3));
+    let node = world.nodes[liar].id;
+    assert!(world.nodes[0].engine.offenders().is_empty(), "it may have a newer certificate");
+    world.run_for(Duration::from_secs(10));
+    for n in 0..3 {
+        assert_eq!((endpoints(&world, n, "orders"), endpoints(&world, n, "billing")), (1, 0));
+        let offences = world.nodes[n].engine.offenders();
+        assert_eq!(offences[&node].keys().copied().collect::<Vec<_>>(), [crate::Offence::ServiceNotNamed]);
+        let said = |event: &crate::Event| match event {
+            crate::Event::RejectedRecord { owner, reason } => *owner == node && reason.contains("billing"),
+            _ => false,
+        };
+        assert!(world.nodes[n].events.iter().any(|(_, event)| said(event)));
+        assert_eq!(world.nodes[n].engine.differing(), [], "catalogs are equal all the same");
+    }
+}
+
+#[test]
+fn a_newer_certificate_that_names_the_service_counts_on_nodes_that_never_met_its_owner() {
+    let mut world = World::mesh(2, 6);
+    world.certified = (&["default/orders"], 1);
+    let owner = world.add("owner");
+    world.dial(owner, 0);
+    assert!(world.run_until(Duration::from_secs(5), World::all_alive).is_some());
+    world.certified = (&["default/orders", "default/billing"], 2);
+    world.kill(owner);
+    world.restart(owner, 2_000, 0);
+    assert!(world.run_until(Duration::from_secs(5), World::all_alive).is_some());
+    let (key, body) = service("billing");
+    world.input(owner, Input::Register { key, body });
+    let took = world.run_until(Duration::from_secs(10), |world| (0..6).all(|n| endpoints(world, n, "billing") == 1));
+    assert!(took.is_some_and(|took| took < Duration::from_secs(3)), "{took:?}");
+    world.run_for(Duration::from_secs(15));
+    assert!((0..6).all(|n| world.nodes[n].engine.offenders().is_empty()), "nobody honest is blamed");
+}
+
+#[test]
+fn a_certificate_that_names_less_takes_services_away() {
+    let mut world = World::mesh(2, 2);
+    let (key, body) = service("orders");
+    world.input(1, Input::Register { key, body });
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(endpoints(&world, 0, "orders"), 1);
+    let mut state = world.nodes[1].engine.join_state(None);
+    state.credential = super::credential_for(&World::key(1), "n1", &["default/other"], 2);
+    world.input(0, Input::Joined { peer: super::spiffe("n1"), state });
+    assert_eq!(endpoints(&world, 0, "orders"), 0);
+}
+
+#[test]
+fn the_lease_of_a_record_is_its_owners_life_and_a_suspicion_does_not_end_it() {
+    let mut world = World::mesh(7, 4);
+    let (key, body) = service("orders");
+    world.input(3, Input::Register { key, body });
+    world.run_for(Duration::from_secs(1));
+    world.cut(&[3], &[0, 1, 2]);
+    let took = world.run_until(Duration::from_secs(10), |world| world.sees(0, 3) == Some(State::Suspect));
+    assert!(took.is_some());
+    assert_eq!(endpoints(&world, 0, "orders"), 1, "not while it is merely suspected");
+    assert!(world.run_until(Duration::from_secs(15), |world| world.all_see(3, State::Down)).is_some());
+    assert_eq!((0..3).map(|n| endpoints(&world, n, "orders")).collect::<Vec<_>>(), [0, 0, 0]);
+    // Its records were kept: when it is back, nothing has to be sent again.
+    world.heal();
+    assert!(world.run_until(Duration::from_secs(20), World::all_alive).is_some());
+    assert_eq!((0..3).map(|n| endpoints(&world, n, "orders")).collect::<Vec<_>>(), [1, 1, 1]);
+}
+
+#[test]
+fn of_whom_a_value_is_missing_is_known_whatever_others_hold() {
+    let mut world = World::mesh(5, 4);
+    world.run_for(Duration::from_secs(3));
+    assert!((0..4).all(|n| world.nodes[n].engine.differing().is_empty()));
+    // Node 2 hears nothing of a change, but for the packets that say that there was one.
+    let (key, body) = service("orders");
+    let before = world.nodes[1].engine.catalog().hash();
+    let outputs = world.nodes[1].engine.handle(Input::Register { key, body }, world.now);
+    assert!(!outputs.is_empty());
+    let silent = |packet: &mut v1::Packet| packet.notices.clear();
+    let mut forged = super::adversary::Forged::new(&world, 1, 2);
+    silent(&mut forged.packet);
+    forged.packet.catalog_hash = world.nodes[1].engine.catalog().hash_of(world.nodes[1].id);
+    assert_ne!(world.nodes[1].engine.catalog().hash(), before);
+    let from = world.gossip(1);
+    world.input(2, Input::Datagram { from, bytes: forged.seal() });
+    let node = world.nodes[1].id;
+    assert_eq!(world.nodes[2].engine.differing().iter().map(|(node, _)| *node).collect::<Vec<_>>(), [node]);
+    // The owner gives what is missing.
+    for value in world.nodes[1].engine.pulled(node, &[]) {
+        let (key, value) = (value.key.clone(), value.encode_to_vec().into());
+        world.input(2, Input::Value { owner: node, key, value });
+    }
+    assert_eq!(world.nodes[2].engine.differing(), []);
+    assert_eq!(endpoints(&world, 2, "orders"), 1);
+}

@@ -77,6 +77,7 @@ prop_compose! {
             records,
             clock: 0,
             member_limit: 0,
+            ..Default::default()
         }
     }
 }
@@ -107,7 +108,7 @@ proptest! {
         let notice = |(kind, body, signature)| v1::Notice { kind, author: author.clone(), generation: 1_000, seq: 99, body, signature };
         forged.packet.notices = notices.into_iter().map(notice).collect();
         let from = world.gossip(1);
-        let bytes = crate::envelope::seal(&forged.packet, &forged.key, &forged.keyring, [0; 12]);
+        let bytes = crate::envelope::seal(&forged.packet, &forged.key, &forged.keyring, forged.keyring.in_use(), [0; 12]);
         if let Some(bytes) = bytes {
             world.input(0, Input::Datagram { from, bytes });
         }

@@ -117,9 +117,8 @@ fn a_host_that_was_cut_off_is_back_within_three_seconds_of_its_return() {
     for seed in SEEDS {
         let mut world = World::mesh(seed, 5);
         world.cut(&[4], &[0, 1, 2, 3]);
-        let took = world.run_until(secs(10), |world| {
-            (0..4).all(|n| world.sees(n, 4) == Some(State::Down) && world.sees(4, n) == Some(State::Down))
-        });
+        // The one that is cut off doubts itself, and gives the others more time.
+        let took = world.run_until(secs(10), |world| world.all_see(4, State::Down));
         assert!(took.is_some(), "seed {seed}{}", world.table());
         world.run_for(Duration::from_millis(5_000 + seed * 211));
         let healed = world.now - world.start;

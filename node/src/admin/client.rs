@@ -2,16 +2,19 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::{Request, StatusCode, header};
+use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use starling_proto::ServiceName;
 use tokio::net::UnixStream;
 
-use super::{Complaint, EndpointReport, MemberReport, RouteStatReport, ServiceReport, StatusReport};
+use super::{
+    CheckReport, Complaint, EndpointReport, KeyringReport, MemberReport, MembersReport, RouteStatReport, ServiceReport,
+    StatusReport,
+};
 
 /// 500 members with their services are a tenth of it.
 const ANSWER_MAX: usize = 8 << 20;
@@ -87,6 +90,14 @@ impl Client {
         self.ask("/v1/members").await
     }
 
+    /// See [`Source::members_after`](super::Source::members_after).
+    pub async fn members_after(&self, after: Option<u64>) -> Result<MembersReport, ClientError> {
+        match after {
+            Some(after) => self.ask(&format!("/v1/members/watch?after={after}")).await,
+            None => self.ask("/v1/members/watch").await,
+        }
+    }
+
     /// See [`Source::services`](super::Source::services).
     pub async fn services(&self) -> Result<Vec<ServiceReport>, ClientError> {
         self.ask("/v1/services").await
@@ -102,8 +113,37 @@ impl Client {
         self.ask("/v1/stat").await
     }
 
+    /// See [`Source::check`](super::Source::check).
+    pub async fn check(&self) -> Result<Vec<CheckReport>, ClientError> {
+        self.ask("/v1/check").await
+    }
+
+    /// See [`Source::force_leave`](super::Source::force_leave). A name that no member can have is not found.
+    pub async fn force_leave(&self, member: &str, prune: bool) -> Result<MemberReport, ClientError> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        if member.is_empty() || !member.chars().all(plain) {
+            let error = format!("no member is called '{}'", member.escape_default());
+            return Err(ClientError::NotFound(Complaint { error, hint: String::new() }));
+        }
+        self.request(Method::POST, &format!("/v1/force-leave/{member}?prune={prune}"), Bytes::new()).await
+    }
+
+    /// See [`Source::keyring`](super::Source::keyring).
+    pub async fn keyring(&self) -> Result<KeyringReport, ClientError> {
+        self.ask("/v1/keyring").await
+    }
+
+    /// See [`Source::change_keyring`](super::Source::change_keyring).
+    pub async fn change_keyring(&self, state: Bytes) -> Result<KeyringReport, ClientError> {
+        self.request(Method::POST, "/v1/keyring", state).await
+    }
+
     async fn ask<T: DeserializeOwned>(&self, target: &str) -> Result<T, ClientError> {
-        let (status, body) = tokio::time::timeout(self.timeout, self.exchange(target))
+        self.request(Method::GET, target, Bytes::new()).await
+    }
+
+    async fn request<T: DeserializeOwned>(&self, method: Method, target: &str, body: Bytes) -> Result<T, ClientError> {
+        let (status, body) = tokio::time::timeout(self.timeout, self.exchange(method, target, body))
             .await
             .map_err(|_| ClientError::TimedOut(self.timeout))??;
         if status == StatusCode::OK {
@@ -116,7 +156,7 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, target: &str) -> Result<(StatusCode, Bytes), ClientError> {
+    async fn exchange(&self, method: Method, target: &str, body: Bytes) -> Result<(StatusCode, Bytes), ClientError> {
         let stream = UnixStream::connect(&self.path).await.map_err(|error| match error.kind() {
             ErrorKind::PermissionDenied => ClientError::Denied { path: self.path.clone() },
             ErrorKind::NotFound => self.unreachable(&"there is no such socket"),
@@ -125,9 +165,11 @@ impl Client {
         })?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.unreachable(&error))?;
-        let request = Request::get(target)
+        let request = Request::builder()
+            .method(method)
+            .uri(target)
             .header(header::HOST, "localhost")
-            .body(Empty::<Bytes>::new())
+            .body(Full::new(body))
             .map_err(|error| self.malformed(&error))?;
         let answer = async move {
             let response = sender.send_request(request).await.map_err(|error| self.unreachable(&error))?;

@@ -82,6 +82,15 @@ pub struct WayReport {
     pub state: String,
 }
 
+/// What `starling members -w` is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MembersReport {
+    /// Rises when a member comes, changes (but for its load) or is forgotten. Counts from the start of the agent.
+    pub version: u64,
+    /// All of them, by name.
+    pub members: Vec<MemberReport>,
+}
+
 /// One line of `starling members`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberReport {
@@ -102,8 +111,50 @@ pub struct MemberReport {
     pub since: Timestamp,
     /// The software's version.
     pub version: String,
+    /// What it last said of its load.
+    #[serde(default)]
+    pub load: LoadReport,
     /// Is it the node that answers?
     pub this: bool,
+}
+
+/// How busy a member says it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadReport {
+    /// Requests that it serves.
+    pub in_flight: u32,
+    /// The busy share of its host's cores, in thousandths.
+    pub cpu_permille: u32,
+    /// How overloaded it is, 0 to 100.
+    pub overload: u32,
+    /// Its instances that fail their health checks.
+    pub unhealthy: u32,
+}
+
+/// One line of `starling check`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckReport {
+    /// What was looked at, in a stable word such as `clock`.
+    pub check: String,
+    /// How it is.
+    pub state: CheckState,
+    /// What was found.
+    pub found: String,
+    /// What to do about it; empty if all is well.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hint: String,
+}
+
+/// How something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckState {
+    /// As it should be.
+    Ok,
+    /// Worth a look; the mesh does its work.
+    Warning,
+    /// Something does not work.
+    Failed,
 }
 
 /// One line of `starling services`.

@@ -1,16 +1,19 @@
+mod keyring;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
+use serde::Deserialize;
 use starling_proto::ServiceName;
 use tokio::sync::Semaphore;
 
-use super::{Complaint, Source};
+use super::{Complaint, DismissError, Source};
 
 /// Who may come in by a listener, and so what it answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +28,9 @@ pub(super) enum Reach {
 
 type Node = Arc<dyn Source>;
 
-/// Answers one request at a time, together with all that share `turns`.
-pub(super) fn router(source: Node, reach: Reach, turns: Arc<Semaphore>) -> Router {
+/// Answers one request at a time, together with all that share `turns`; apart from these one check at a time, together
+/// with all that share `checks`.
+pub(super) fn router(source: Node, reach: Reach, turns: Arc<Semaphore>, checks: Arc<Semaphore>) -> Router {
     let monitoring =
         Router::new().route("/metrics", get(metrics)).route("/live", get(live)).route("/ready", get(ready));
     let api = Router::new()
@@ -34,14 +38,31 @@ pub(super) fn router(source: Node, reach: Reach, turns: Arc<Semaphore>) -> Route
         .route("/v1/members", get(|State(node): State<Node>| async move { Json(node.members()) }))
         .route("/v1/services", get(|State(node): State<Node>| async move { Json(node.services()) }))
         .route("/v1/stat", get(|State(node): State<Node>| async move { Json(node.routes()) }))
+        .route("/v1/keyring", keyring::list())
         .route("/v1/endpoints/{service}", get(endpoints));
-    let routes = match reach {
-        Reach::File => monitoring.merge(api),
-        Reach::Loopback => monitoring.merge(api.layer(middleware::from_fn(local_names_only))),
-        Reach::Open => monitoring.merge(api.layer(middleware::from_fn(not_from_here))),
+    // These wait, for other nodes or for a change: the others do not wait for them.
+    let watch = {
+        let turns = Arc::clone(&turns);
+        move |State(node): State<Node>, Query(Watch { after }): Query<Watch>| watch(node, after, turns)
     };
-    let routes = routes.fallback(not_found).method_not_allowed_fallback(not_allowed).with_state(source);
-    routes.layer(middleware::from_fn_with_state(turns, in_turn))
+    let slow = Router::new().route("/v1/check", get(check)).layer(middleware::from_fn_with_state(checks, in_turn));
+    let slow = slow.route("/v1/members/watch", get(watch));
+    let deeds =
+        Router::new().route("/v1/force-leave/{member}", post(force_leave)).route("/v1/keyring", keyring::change());
+    let quick = middleware::from_fn_with_state(turns, in_turn);
+    let (routes, slow) = match reach {
+        Reach::File => (monitoring.merge(api).merge(deeds), slow),
+        Reach::Loopback => {
+            let local = || middleware::from_fn(local_names_only);
+            (monitoring.merge(api.layer(local())), slow.layer(local()))
+        }
+        Reach::Open => {
+            let elsewhere = || middleware::from_fn(not_from_here);
+            (monitoring.merge(api.layer(elsewhere())), slow.layer(elsewhere()))
+        }
+    };
+    let routes = routes.fallback(not_found).method_not_allowed_fallback(not_allowed).layer(quick);
+    routes.merge(slow).with_state(source)
 }
 
 /// Gossip runs on the same thread: however much is asked here, it has its turn after each answer, or the others would take
@@ -98,8 +119,48 @@ async fn endpoints(State(node): State<Node>, Path(service): Path<String>) -> Res
     }
 }
 
+async fn check(State(node): State<Node>) -> impl IntoResponse {
+    Json(node.check().await)
+}
+
+/// What whoever watches the members knows already.
+#[derive(Debug, Deserialize)]
+struct Watch {
+    after: Option<u64>,
+}
+
+async fn watch(node: Node, after: Option<u64>, turns: Arc<Semaphore>) -> impl IntoResponse {
+    let members = node.members_after(after).await;
+    let _turn = turns.acquire().await;
+    Json(members)
+}
+
+/// How a member is to be dismissed.
+#[derive(Debug, Deserialize)]
+struct ForceLeave {
+    #[serde(default)]
+    prune: bool,
+}
+
+async fn force_leave(State(node): State<Node>, Path(member): Path<String>, Query(how): Query<ForceLeave>) -> Response {
+    let error = match node.force_leave(&member, how.prune).await {
+        Ok(report) => return Json(report).into_response(),
+        Err(error) => error,
+    };
+    let (status, hint) = match &error {
+        DismissError::Unknown(_) => (StatusCode::NOT_FOUND, "`starling members` lists who is known"),
+        DismissError::Up { .. } => (
+            StatusCode::CONFLICT,
+            "stop its agent, which then leaves by itself; if its host died, wait until it is down",
+        ),
+        DismissError::Ambiguous { .. } => (StatusCode::CONFLICT, "name it by its id: `starling members -o wide`"),
+        DismissError::Stopped => (StatusCode::SERVICE_UNAVAILABLE, ""),
+    };
+    complain(status, error.to_string(), hint)
+}
+
 async fn not_found(uri: Uri) -> Response {
-    let hint = "known: /metrics /live /ready /v1/status /v1/members /v1/services /v1/endpoints/SERVICE /v1/stat";
+    let hint = "known: /metrics /live /ready /v1/status /v1/members /v1/services /v1/endpoints/SERVICE /v1/stat /v1/keyring /v1/check";
     complain(StatusCode::NOT_FOUND, format!("nothing is at {}", uri.path()), hint)
 }
 

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::Source;
 use super::routes::{Reach, router};
 use super::socket::SocketFile;
+use super::stand_in::StandIn;
 use crate::config;
 
 /// Connections served at once by each listener; more wait in its backlog.
@@ -119,6 +120,15 @@ impl Server {
         self.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok())
     }
 
+    /// What can answer in this server's place while the thread that serves is blocked.
+    ///
+    /// # Errors
+    /// If there are no descriptors left.
+    pub fn stand_in(&self) -> io::Result<StandIn> {
+        let tcp = self.tcp.as_ref().map(std::net::TcpListener::try_clone).transpose()?;
+        Ok(StandIn::new(self.socket.listener.try_clone()?, tcp))
+    }
+
     /// Answers until `stop`; then finishes what is under way, for a second at most, and removes the socket.
     ///
     /// # Errors
@@ -127,15 +137,16 @@ impl Server {
         let Self { socket, tcp } = self;
         let unix = UnixListener::from_std(socket.listener.try_clone()?)?;
         let tasks = TaskTracker::new();
-        let turns = Arc::new(Semaphore::new(1));
-        let unix_routes = router(Arc::clone(&source), Reach::File, Arc::clone(&turns));
+        let (turns, checks) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(1)));
+        let unix_routes = router(Arc::clone(&source), Reach::File, Arc::clone(&turns), Arc::clone(&checks));
         let over_unix = accept(&tasks, &stop, unix_routes, || async { unix.accept().await.map(|(stream, _)| stream) });
         match tcp {
             None => over_unix.await,
             Some(tcp) => {
                 let tcp = TcpListener::from_std(tcp)?;
                 let loopback = tcp.local_addr()?.ip().is_loopback();
-                let routes = router(source, if loopback { Reach::Loopback } else { Reach::Open }, turns);
+                let reach = if loopback { Reach::Loopback } else { Reach::Open };
+                let routes = router(source, reach, turns, checks);
                 let over_tcp = accept(&tasks, &stop, routes, || async { tcp.accept().await.map(|(stream, _)| stream) });
                 tokio::join!(over_unix, over_tcp);
             }

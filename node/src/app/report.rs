@@ -4,41 +4,51 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use starling_gossip::{State as Alive, View};
+use starling_proto::mesh::v1;
 use starling_proto::{Endpoint, ServiceName};
 use starling_routing::{Cluster, Entry};
 use starling_transport::{Pool, Tls};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::{keyring, numbers};
 use crate::admin::{
-    EndpointReport, MemberReport, NodeReport, RouteStatReport, ServiceReport, ServiceTotals, Source, StatusReport,
-    WayReport,
+    CheckReport, DismissError, EndpointReport, KeyringError, KeyringReport, LoadReport, MemberReport, MembersReport,
+    NodeReport, RouteStatReport, ServiceReport, ServiceTotals, Source, StatusReport, WayReport,
 };
 use crate::config::Config;
 use crate::mesh::{Mesh, Status};
 use crate::plane::Plane;
 use crate::telemetry::RouteStats;
+use crate::watchdog::{Watchdog, standing_still};
 
 /// How often the mesh side is asked how it is.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A mesh side that has not answered for so long stands still.
 const STANDSTILL: Duration = Duration::from_secs(5);
+/// Whoever watches is answered after this even if nothing changed: within a client's usual patience.
+const WATCH: Duration = Duration::from_secs(5);
 /// A node that reaches none of its seeds for so long serves alone: it may be the first, or all others may be down.
 const ALONE_AFTER: Duration = Duration::from_secs(5);
 
 /// All that the answers are made from.
 pub(super) struct State {
-    config: Config,
-    mesh: Mesh,
-    plane: Arc<Plane>,
+    pub(super) config: Config,
+    pub(super) mesh: Mesh,
+    pub(super) plane: Arc<Plane>,
+    pub(super) watchdog: Watchdog,
     pools: Vec<Pool>,
     tls: Tls,
     ways: Vec<WayReport>,
     started: Instant,
     latest: Mutex<Latest>,
     ready: watch::Sender<bool>,
+    /// Rises when a member comes, changes or goes.
+    members_version: watch::Sender<u64>,
 }
 
 /// What the mesh side said last.
@@ -55,18 +65,22 @@ impl State {
         pools: Vec<Pool>,
         tls: Tls,
         ways: Vec<WayReport>,
+        watchdog: Watchdog,
     ) -> Self {
         let started = Instant::now();
+        plane.telemetry.with(numbers::describe);
         Self {
             config: config.clone(),
             mesh: mesh.clone(),
             plane: Arc::clone(plane),
+            watchdog,
             pools,
             tls,
             ways,
             started,
             latest: Mutex::new(Latest { status: None, at: started }),
             ready: watch::channel(false).0,
+            members_version: watch::channel(0).0,
         }
     }
 
@@ -74,6 +88,7 @@ impl State {
     pub(super) async fn keep_current(self: Arc<Self>, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         let mut views = self.mesh.views();
+        let mut view = Arc::clone(&views.borrow_and_update());
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -84,7 +99,17 @@ impl State {
                         *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = latest;
                     }
                 }
-                changed = views.changed() => if changed.is_err() { return },
+                changed = views.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let newer = Arc::clone(&views.borrow_and_update());
+                    let changes = newer.diff(&view);
+                    view = newer;
+                    if !changes.members.is_empty() || !changes.forgotten.is_empty() {
+                        self.members_version.send_modify(|version| *version += 1);
+                    }
+                }
             }
             self.ready.send_if_modified(|ready| {
                 let now = self.check_ready().is_ok();
@@ -111,6 +136,23 @@ impl State {
             return Ok(());
         }
         Err("no seed has answered yet: is one of mesh.seeds up, and reachable by UDP?".to_owned())
+    }
+
+    /// See [`Source::live`].
+    pub(super) fn is_live(&self) -> Result<(), String> {
+        if let Some(late) = self.watchdog.stalled() {
+            return Err(standing_still(late));
+        }
+        let quiet = self.latest.lock().unwrap_or_else(PoisonError::into_inner).at.elapsed();
+        if quiet < STANDSTILL { Ok(()) } else { Err(format!("the mesh side has not moved for {quiet:.0?}")) }
+    }
+
+    /// See [`Source::ready`].
+    pub(super) fn is_ready(&self) -> Result<(), String> {
+        if self.plane.drain.is_started() {
+            return Err("the node drains".to_owned());
+        }
+        self.check_ready()
     }
 
     fn status_of(&self, read: impl FnOnce(&Status) -> BTreeMap<String, u64>) -> BTreeMap<String, u64> {
@@ -154,21 +196,12 @@ impl State {
     }
 }
 
-/// What the mesh side counts, by name.
-fn numbers(status: &Status) -> BTreeMap<String, u64> {
-    let counts = serde_json::to_value(&status.counts).unwrap_or_default();
-    let fields = counts.as_object().into_iter().flatten();
-    fields.filter_map(|(name, value)| Some((name.clone(), value.as_u64()?))).collect()
+fn load_of(load: &v1::LoadSummary) -> LoadReport {
+    let v1::LoadSummary { in_flight, cpu_permille, overload, unhealthy } = *load;
+    LoadReport { in_flight, cpu_permille, overload, unhealthy }
 }
 
-/// What of peers the mesh side refused: `place/reason`.
-fn rejected(status: &Status) -> BTreeMap<String, u64> {
-    let places = status.counts.refused.iter();
-    places
-        .flat_map(|(place, reasons)| reasons.iter().map(move |(reason, count)| (format!("{place}/{reason}"), *count)))
-        .collect()
-}
-
+#[async_trait]
 impl Source for State {
     fn status(&self) -> StatusReport {
         let view = self.mesh.view().load_full();
@@ -196,9 +229,9 @@ impl Source for State {
             },
             shards: self.config.node.shards.get(),
             ways: self.ways.clone(),
-            gossip: self.status_of(numbers),
+            gossip: self.status_of(numbers::counted),
             quic: self.quic_refusals(),
-            rejected: self.status_of(rejected),
+            rejected: self.status_of(numbers::rejected),
             certificate_expires: Timestamp::from_second(i64::try_from(not_after.as_secs()).unwrap_or(i64::MAX))
                 .unwrap_or(Timestamp::MAX),
         }
@@ -218,11 +251,21 @@ impl Source for State {
                 generation: member.generation,
                 since: Self::since(member.since),
                 version: member.version.clone(),
+                load: load_of(&member.load),
                 this: member.id == view.this,
             })
             .collect();
         members.sort_by(|a, b| a.name.cmp(&b.name));
         members
+    }
+
+    async fn members_after(&self, after: Option<u64>) -> MembersReport {
+        let mut versions = self.members_version.subscribe();
+        let newer = versions.wait_for(|version| after != Some(*version));
+        // The watcher asks again; what it was told then is as good.
+        let _ = tokio::time::timeout(WATCH, newer).await;
+        let version = *versions.borrow();
+        MembersReport { version, members: self.members() }
     }
 
     fn services(&self) -> Vec<ServiceReport> {
@@ -288,11 +331,8 @@ impl Source for State {
             for (state, count) in Self::counted_members(&view) {
                 metrics::gauge!("starling_members", "state" => state).set(count as f64);
             }
-            for (name, value) in self.status_of(numbers) {
-                metrics::counter!(format!("starling_gossip_{name}_total")).absolute(value);
-            }
-            for (reason, value) in self.status_of(rejected) {
-                metrics::counter!("starling_gossip_rejected_total", "reason" => reason).absolute(value);
+            if let Some(status) = &self.latest.lock().unwrap_or_else(PoisonError::into_inner).status {
+                numbers::publish(status, &self.watchdog);
             }
             for (reason, value) in self.quic_refusals() {
                 metrics::counter!("starling_quic_refused_total", "reason" => reason).absolute(value);
@@ -311,15 +351,31 @@ impl Source for State {
         self.plane.telemetry.render()
     }
 
+    async fn check(&self) -> Vec<CheckReport> {
+        self.check_all().await
+    }
+
+    async fn keyring(&self) -> Result<KeyringReport, KeyringError> {
+        keyring::report(&self.mesh, self.plane.identity.trust_domain().as_str()).await
+    }
+
+    async fn change_keyring(&self, state: Bytes) -> Result<KeyringReport, KeyringError> {
+        keyring::change(&self.mesh, state).await?;
+        self.keyring().await
+    }
+
+    async fn force_leave(&self, member: &str, prune: bool) -> Result<MemberReport, DismissError> {
+        let known = self.members();
+        let node = self.dismiss(member, prune).await?;
+        let found = self.members().into_iter().chain(known).find(|report| report.id == node);
+        found.ok_or_else(|| DismissError::Unknown(member.to_owned()))
+    }
+
     fn live(&self) -> Result<(), String> {
-        let quiet = self.latest.lock().unwrap_or_else(PoisonError::into_inner).at.elapsed();
-        if quiet < STANDSTILL { Ok(()) } else { Err(format!("the mesh side has not moved for {quiet:.0?}")) }
+        self.is_live()
     }
 
     fn ready(&self) -> Result<(), String> {
-        if self.plane.drain.is_started() {
-            return Err("the node drains".to_owned());
-        }
-        self.check_ready()
+        self.is_ready()
     }
 }

@@ -27,6 +27,11 @@ impl Failure {
         Self { exit, message: message.into(), hint: hint.into() }
     }
 
+    /// The exit code that it ends with.
+    pub(super) const fn exit(&self) -> Exit {
+        self.exit
+    }
+
     /// Tells it on stderr.
     pub(super) fn report(&self) -> ExitCode {
         eprintln!("{self}");

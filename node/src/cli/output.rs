@@ -109,7 +109,7 @@ pub(super) fn write_out(text: &str) -> io::Result<()> {
 }
 
 /// Names come from other nodes: no control character of theirs reaches the terminal.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

@@ -15,7 +15,7 @@ use starling_proto::mesh::v1;
 use starling_proto::{ErrorCode, Protocol};
 use starling_transport::{RecvHalf, SendHalf, StreamError};
 
-use super::local_pool::Answered;
+use super::local_pool::{Answered, LocalError};
 use super::{Arrival, fail};
 use crate::failure::Failure;
 use crate::fields;
@@ -127,7 +127,10 @@ async fn ask(
     let exchange = arrival.shard.local_http.send(arrival.offer.address, request);
     tokio::select! {
         biased;
-        answered = exchange => Ok(answered?),
+        answered = exchange => {
+            arrival.offer.on_reached(!matches!(answered, Err(LocalError::Connect { .. })));
+            Ok(answered?)
+        }
         _ = send.stopped() => Err(Failure::new(ErrorCode::Cancelled, "the caller went away")),
     }
 }

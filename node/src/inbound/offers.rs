@@ -25,6 +25,8 @@ pub(crate) struct Offer {
     /// Free words for those who choose.
     pub(crate) labels: BTreeMap<String, String>,
     load: LocalLoad,
+    /// Connections in a row that the application did not accept.
+    refused: AtomicU32,
 }
 
 #[derive(Debug, Default)]
@@ -42,7 +44,7 @@ impl Offer {
     #[must_use]
     pub(crate) fn new(service: ServiceName, instance: u32, address: SocketAddr, protocol: Protocol, port: u16) -> Self {
         let (labels, load) = (BTreeMap::new(), LocalLoad::default());
-        Self { service, instance, address, protocol, port, labels, load }
+        Self { service, instance, address, protocol, port, labels, load, refused: AtomicU32::new(0) }
     }
 
     /// The record that tells the mesh of it.
@@ -66,6 +68,21 @@ impl Offer {
     pub(crate) fn begin(self: &Arc<Self>) -> InFlight {
         self.load.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight(Arc::clone(self))
+    }
+
+    /// The application took a connection or a request, or it accepted none.
+    pub(crate) fn on_reached(&self, reached: bool) {
+        if !reached {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        } else if self.refused.load(Ordering::Relaxed) > 0 {
+            self.refused.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Connections in a row that the application did not accept.
+    #[must_use]
+    pub(crate) fn refused(&self) -> u32 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// A request was answered after `latency`.

@@ -16,7 +16,9 @@ use crate::relay::{Counts, relay};
 pub(super) async fn serve(arrival: Arrival, mut send: SendHalf, mut recv: RecvHalf) {
     let mut record = Record::inbound(&arrival, Protocol::Tcp);
     let _in_flight = arrival.offer.begin();
-    let local = match connect_tcp(arrival.offer.address).await {
+    let connected = connect_tcp(arrival.offer.address).await;
+    arrival.offer.on_reached(connected.is_ok());
+    let local = match connected {
         Ok(local) => local,
         Err(error) => {
             let failure = Failure::from(error);

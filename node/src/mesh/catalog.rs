@@ -6,6 +6,7 @@
 //! once more, liveness is foca's, and the set of nodes follows admission.
 
 mod replica;
+mod rounds;
 mod socket;
 
 use std::net::SocketAddr;
@@ -26,8 +27,9 @@ use tokio::sync::mpsc;
 use super::counters::{Counters, add};
 use super::roster::SharedRoster;
 use replica::chitchat_id;
-use socket::Opener;
+use rounds::Rounds;
 pub(super) use socket::{INBOX, Incoming, OUTBOX, Outgoing};
+use socket::{Opener, Wiring};
 
 /// Values that arrived and that the engine has not taken yet: what the inbox can hold at most, so that none is lost.
 const ARRIVED: usize = 1 << 16;
@@ -46,6 +48,7 @@ pub(super) struct Replication {
     handle: ChitchatHandle,
     counters: Arc<Counters>,
     inbox: mpsc::Sender<Incoming>,
+    rounds: Arc<Rounds>,
     _listener: ListenerHandle,
 }
 
@@ -67,7 +70,9 @@ impl Replication {
         let Settings { this, own: values, cluster, round, roster, counters, outbox } = settings;
         let (inbox, messages) = mpsc::channel(INBOX);
         let (arrived, arrivals) = mpsc::channel(ARRIVED);
-        let opener = Opener::new(this, cluster.clone(), roster, Arc::clone(&counters), outbox, messages);
+        let rounds = Arc::new(Rounds::new(round));
+        let wiring = Wiring { this, cluster: cluster.clone(), roster, round, rounds: Arc::clone(&rounds) };
+        let opener = Opener::new(wiring, Arc::clone(&counters), outbox, messages);
         let chitchat = opener.chitchat();
         let config = ChitchatConfig {
             chitchat_id: chitchat_id(&this),
@@ -104,7 +109,7 @@ impl Replication {
         });
         restore(&mut *running.lock().await, values);
         chitchat.set(Arc::downgrade(&running)).ok();
-        Ok((Self { handle, counters, inbox, _listener: listener }, arrivals))
+        Ok((Self { handle, counters, inbox, rounds, _listener: listener }, arrivals))
     }
 
     /// Hands over a message of an admitted peer, unchecked. Never waits.
@@ -126,8 +131,14 @@ impl Replication {
         async move { ended.await.map_or_else(|error| error.to_string(), |()| "shut down".to_owned()) }
     }
 
+    /// Something is missing here, as the packets of others tell, or no longer: then rounds are few.
+    pub(super) fn on_behind(&self, behind: bool) {
+        self.rounds.on_behind(behind);
+    }
+
     /// Starts a round with a peer now.
     pub(super) fn push(&self, to: SocketAddr) {
+        self.rounds.want(to);
         // An error means that chitchat has ended, and with it this node's mesh.
         self.handle.gossip(to).ok();
     }

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::troubles::Troubles;
+
 /// A label's value is logged at most once in this time: a peer's input never fills the log.
 const LOG_PAUSE: Duration = Duration::from_mins(1);
 
@@ -17,6 +19,8 @@ macro_rules! numbers {
         pub(super) struct Counters {
             $(pub(super) $name: AtomicU64,)*
             refused: Mutex<BTreeMap<(&'static str, &'static str), Refused>>,
+            /// What an operator should see to.
+            pub(super) troubles: Troubles,
         }
 
         /// A snapshot of what the mesh driver counted since its start.
@@ -68,12 +72,16 @@ numbers! {
     chitchat_sent,
     /// Chitchat messages lost because a queue was full or nobody could be reached.
     chitchat_dropped,
+    /// Rounds of chitchat that were not begun, since nothing was missing here.
+    chitchat_rounds_saved,
     /// Parts of chitchat messages that were left out: of nodes not admitted here, or nothing new.
     chitchat_skipped,
     /// Values of the catalog that were new.
     values,
-    /// Values pulled from their owner, since its catalog and ours differed for long.
+    /// Values pulled: from their owner, since its catalog and ours differed for long, or from whoever announced them.
     pulls,
+    /// Pulls that were not made, since too many were under way.
+    pulls_dropped,
     /// Peers that said they drain.
     go_aways,
     /// Writes to the data directory that failed.

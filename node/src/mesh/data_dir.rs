@@ -6,20 +6,28 @@
 //! | `lock` | nothing: it is locked while the node runs | once |
 //! | `generation` | one line: format, generation, reserved `rejoin` | anew, synced and renamed, before first use |
 //! | `members` | one line a member, the last one of each counts | appended; made short at start |
+//! | `records` | values of the catalog as their owners signed them | appended; made short when half of it is stale |
+//! | `keyring` | the group keys, a secret; the last statement about them counts | appended; made anew without a key that was removed |
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use starling_gossip::Remembered;
 use starling_proto::Generation;
+use starling_proto::mesh::v1::{KeyringState, SignedValue};
 
+use super::keyring_file::KeyringFile;
 use super::members_file::MembersFile;
+use super::records_file::RecordsFile;
 
 const LOCK: &str = "lock";
 const GENERATION: &str = "generation";
 const MEMBERS: &str = "members";
+const RECORDS: &str = "records";
+const KEYRING: &str = "keyring";
 /// What the generation file's line starts with.
 const FORMAT: &str = "1";
 
@@ -47,6 +55,8 @@ pub enum DataDirError {
 pub(super) struct DataDir {
     generation: Arc<GenerationFile>,
     members: MembersFile,
+    records: RecordsFile,
+    keyring: KeyringFile,
 }
 
 /// The file that holds the generation. It only ever rises, whoever writes first.
@@ -65,6 +75,10 @@ pub(super) struct Found {
     pub(super) generation: Option<(Generation, u16)>,
     /// Members, as hints whom to dial. A damaged line is left out.
     pub(super) members: Vec<starling_gossip::RememberedMember>,
+    /// Values of the catalog that others signed.
+    pub(super) records: Vec<SignedValue>,
+    /// Statements about the group keys with their keys, the newest last.
+    pub(super) keys: Vec<KeyringState>,
     /// What could not be read, for the log.
     pub(super) damage: Vec<String>,
 }
@@ -101,9 +115,15 @@ impl DataDir {
         let members_path = path.join(MEMBERS);
         let (members, known) = MembersFile::open(&members_path).map_err(at(&members_path))?;
         found.members = known;
+        let records_path = path.join(RECORDS);
+        let (records, values) = RecordsFile::open(&records_path).map_err(at(&records_path))?;
+        found.records = values;
+        let keyring_path = path.join(KEYRING);
+        let (keyring, keys) = KeyringFile::open(&keyring_path).map_err(at(&keyring_path))?;
+        found.keys = keys;
         let written = Mutex::new(found.generation.unwrap_or_default());
         let generation = Arc::new(GenerationFile { directory: path.to_owned(), written, _lock: lock });
-        Ok((Self { generation, members }, found))
+        Ok((Self { generation, members, records, keyring }, found))
     }
 
     /// The file of the generation, which is also written while this is busy.
@@ -115,6 +135,16 @@ impl DataDir {
     pub(super) fn remember(&mut self, remembered: &Remembered) -> io::Result<()> {
         self.generation.raise(remembered.generation, remembered.rejoin)?;
         self.members.update(&remembered.members)
+    }
+
+    /// Writes which values the catalog has now.
+    pub(super) fn remember_records(&mut self, values: &[SignedValue]) -> io::Result<()> {
+        self.records.update(values)
+    }
+
+    /// Writes the group keys that count now.
+    pub(super) fn remember_keys(&mut self, keys: &KeyringState) -> io::Result<()> {
+        self.keyring.write(keys)
     }
 }
 
@@ -141,13 +171,30 @@ fn read_generation(text: &str) -> Option<(Generation, u16)> {
 
 /// Replaces a file of a directory as a whole: a reader, or a start after a crash, sees the old one or the new one.
 pub(super) fn replace(directory: &Path, name: &str, contents: &[u8]) -> io::Result<()> {
+    replace_as(directory, name, contents, 0o644)
+}
+
+/// As [`replace`], of a file that only this node's user may read.
+pub(super) fn replace_secret(directory: &Path, name: &str, contents: &[u8]) -> io::Result<()> {
+    replace_as(directory, name, contents, 0o600)
+}
+
+fn replace_as(directory: &Path, name: &str, contents: &[u8], mode: u32) -> io::Result<()> {
     let new = directory.join(format!("{name}.new"));
-    let mut file = File::create(&new)?;
+    // What a crash left behind would keep its own mode.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
     file.write_all(contents)?;
     file.sync_all()?;
     fs::rename(&new, directory.join(name))?;
     File::open(directory)?.sync_all()
 }
+
+#[cfg(test)]
+mod killed;
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,12 @@
 //! The one task that owns the engine: whatever happens goes in, and what comes out is carried out.
 
+mod events;
+mod job;
 mod jobs;
+mod keys;
 mod outputs;
 mod push;
+mod recall;
 mod resync;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,23 +18,25 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use starling_gossip::{Engine, Input, Remembered, View};
+use starling_gossip::{Engine, Input, View};
 use starling_proto::mesh::v1;
-use starling_proto::{NodeId, ServiceName, SpiffeId};
+use starling_proto::{NodeId, ServiceName};
 use tokio::net::UdpSocket;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::catalog::{Arrived, Incoming, Outgoing, Replication};
+use super::catalog::{Arrived, Outgoing, Replication};
 use super::counters::{Counters, add};
 use super::data_dir::GenerationFile;
+use super::heartbeat::Heartbeat;
 use super::links::Links;
 use super::peers::Peers;
-use super::persist::Unmet;
+use super::persist::{Desk, Unmet};
 use super::resolver::Resolver;
 use super::roster::SharedRoster;
-use super::seeds::{Seed, Seeds};
-use super::{MeshError, Status, Timings};
+use super::seeds::Seeds;
+use super::{MeshError, Timings};
+pub(super) use job::{Job, JoinOutcome};
 use push::Pushes;
 use resync::Resync;
 
@@ -40,73 +46,14 @@ pub(super) const JOBS: usize = 512;
 const BATCH: usize = 64;
 /// Longer than any packet: what does not fit is refused for its size.
 const DATAGRAM: usize = 2_048;
+/// Pulls of values under way at a time: each answer holds at most what one node may have.
+const PULLS: usize = 32;
 /// How often idle connections and the catalogs of others are looked at.
 const SWEEP: Duration = Duration::from_secs(5);
 /// Members of the last run that nobody met for so long are gone.
 const UNMET: Duration = Duration::from_hours(24);
 /// After chitchat ended, which only a bug makes it do, it is started again after this.
 const RESTART: Duration = Duration::from_secs(1);
-
-/// How a join went: our own state if it was asked for, or what the peer is told.
-pub(super) type JoinOutcome = Result<Option<Box<v1::JoinState>>, v1::ControlError>;
-
-/// What others want of the driver.
-pub(super) enum Job {
-    Register(v1::ServiceRecord),
-    Withdraw {
-        service: ServiceName,
-        instance: u32,
-    },
-    GoAway {
-        reason: String,
-        done: oneshot::Sender<()>,
-    },
-    Leave {
-        reason: String,
-        done: oneshot::Sender<()>,
-    },
-    Status {
-        reply: oneshot::Sender<Status>,
-    },
-    /// Our state, for a peer that we dialed.
-    State {
-        receiver: Option<NodeId>,
-        reply: oneshot::Sender<v1::JoinState>,
-    },
-    /// A peer's state arrived. `answer`: it wants ours.
-    Joined {
-        peer: SpiffeId,
-        state: Box<v1::JoinState>,
-        answer: bool,
-        reply: oneshot::Sender<JoinOutcome>,
-    },
-    JoinDone {
-        at: SocketAddr,
-    },
-    SeedDone {
-        seed: Seed,
-        admitted: bool,
-    },
-    Resolve {
-        ids: Vec<NodeId>,
-        reply: oneshot::Sender<v1::Resolved>,
-    },
-    Resolved {
-        members: Vec<v1::MemberState>,
-    },
-    Pull {
-        pull: v1::Pull,
-        reply: oneshot::Sender<v1::Pulled>,
-    },
-    Pulled {
-        owner: NodeId,
-        values: Vec<v1::SignedValue>,
-    },
-    Ping {
-        reply: oneshot::Sender<v1::Pong>,
-    },
-    Chitchat(Incoming),
-}
 
 /// What ended a wait.
 enum Happening {
@@ -131,10 +78,11 @@ pub(super) struct Driver {
     pub(super) links: Arc<Links>,
     pub(super) peers: Arc<Peers>,
     pub(super) counters: Arc<Counters>,
+    pub(super) heartbeat: Arc<Heartbeat>,
     pub(super) roster: SharedRoster,
     pub(super) view: Arc<ArcSwap<View>>,
     pub(super) views: watch::Sender<Arc<View>>,
-    pub(super) remember: watch::Sender<Option<Remembered>>,
+    pub(super) disk: Arc<Desk>,
     pub(super) generation: Arc<GenerationFile>,
     pub(super) outbox: mpsc::Sender<Outgoing>,
     pub(super) resolver: Arc<Resolver>,
@@ -158,8 +106,14 @@ pub(super) struct State {
     leaving: Option<(Instant, oneshot::Sender<()>)>,
     pushes: Pushes,
     resync: Resync,
+    pulls: Arc<Semaphore>,
+    look_at: Instant,
     sweep_at: Instant,
     unmet_until: Option<Instant>,
+    /// There is a view that was not looked at for members of the last run.
+    unread_view: bool,
+    /// Of the catalog, when it was last given to the disk.
+    written_hash: u64,
 }
 
 impl State {
@@ -175,8 +129,12 @@ impl State {
             leaving: None,
             pushes: Pushes::default(),
             resync: Resync::default(),
+            pulls: Arc::new(Semaphore::new(PULLS)),
+            look_at: now,
             sweep_at: now + SWEEP,
             unmet_until: Some(now + UNMET),
+            unread_view: false,
+            written_hash: 0,
         }
     }
 }
@@ -189,6 +147,7 @@ impl Driver {
         self.feed(Input::Tick).await;
         loop {
             let happening = self.next().await;
+            self.heartbeat.turn(Instant::now());
             match happening {
                 Happening::Job(job) => self.handle_job(job).await,
                 Happening::Datagrams => self.handle_datagrams().await,
@@ -196,16 +155,17 @@ impl Driver {
                 Happening::Links => self.handle_links().await,
                 Happening::Time => {}
                 Happening::CatalogEnded(reason) => self.handle_catalog_ended(&reason),
-                Happening::Stop => return,
+                Happening::Stop => return self.heartbeat.end(),
             }
             if self.handle_time().await {
-                return;
+                return self.heartbeat.end();
             }
         }
     }
 
     async fn next(&mut self) -> Happening {
         let due = self.poll_timeout();
+        self.heartbeat.promise(due);
         let Self { socket, jobs, links, stop, state, .. } = self;
         let arrived = async {
             match &mut state.arrivals {
@@ -258,11 +218,15 @@ impl Driver {
             self.unmet.clear();
             self.seeds.forget_hints();
         }
+        if std::mem::take(&mut self.state.unread_view) {
+            self.recall_records().await;
+        }
         self.dial_seeds(now);
         self.push_catalog(now);
         if self.state.sweep_at <= now {
             self.state.sweep_at = now + SWEEP;
             self.peers.sweep();
+            self.remember_records();
             self.pull_differing(now);
         }
         false

@@ -20,6 +20,7 @@ use super::counters::{Counters, add};
 use super::driver::Job;
 use super::roster::SharedRoster;
 use super::seeds::Seed;
+use super::troubles::TroubleKind;
 
 /// A dial ends after this: a host that returns is met by the next one. QUIC sends its first packet again after 300 and
 /// 900 ms.
@@ -277,17 +278,30 @@ impl Peers {
         self.roster.load().alive.iter().any(|(_, address)| *address == at)
     }
 
+    /// A seed admitted this node: what kept it from doing so is over.
+    pub(super) fn on_seed_admitted(&self, at: SocketAddr) {
+        for kind in [TroubleKind::NameTaken, TroubleKind::MemberLimit, TroubleKind::Seed] {
+            self.counters.troubles.on_over(kind, &at.to_string());
+        }
+    }
+
     /// Counts and names why a seed did not admit this node, where that is worth a look.
     pub(super) fn on_seed_failed(&self, seed: &Seed, at: SocketAddr, error: &AskError) {
-        let reason = match error {
-            AskError::Answer(_) => "refused",
-            AskError::Connect(ConnectError::Untrusted(_) | ConnectError::Refused(_)) => "untrusted",
+        let (reason, kind) = match error {
+            AskError::Answer(answer) if answer.code == "name-taken" => ("refused", TroubleKind::NameTaken),
+            AskError::Answer(answer) if answer.code == "member-limit" => ("refused", TroubleKind::MemberLimit),
+            AskError::Answer(_) => ("refused", TroubleKind::Seed),
+            AskError::Connect(ConnectError::Untrusted(_) | ConnectError::Refused(_)) => {
+                ("untrusted", TroubleKind::Seed)
+            }
             _ => {
                 tracing::debug!(%seed, %at, %error, "no admission by seed");
                 return;
             }
         };
-        self.counters.refuse("seed", reason, &format_args!("{error} (seed {seed} at {at})"));
+        let text = format!("{error} (seed {seed} at {at})");
+        self.counters.refuse("seed", reason, &text);
+        self.counters.troubles.on_trouble(kind, &at.to_string(), text, Instant::now());
     }
 
     /// Hands the driver what came of something that it started.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use starling_gossip::{Config, CredentialVerifier, Engine, Keyring, SigningKey, VerifiedCredential as Verified};
+use starling_gossip::{Config, CredentialVerifier, Engine, Lifeguard, SigningKey, VerifiedCredential as Verified};
+use starling_proto::mesh::v1::KeyringState;
 use starling_proto::{Generation, MemberIdentity};
 use starling_transport::{Dialer, Limits, Trust};
 use tokio::net::UdpSocket;
@@ -16,9 +17,11 @@ use super::catalog::OUTBOX;
 use super::counters::Counters;
 use super::data_dir::{DataDir, Found};
 use super::driver::{Driver, JOBS, State};
+use super::heartbeat::Heartbeat;
+use super::keys;
 use super::links::Links;
 use super::peers::Peers;
-use super::persist::{self, Unmet};
+use super::persist::{self, Desk, Unmet};
 use super::resolver::Resolver;
 use super::roster::SharedRoster;
 use super::seeds::{Seed, Seeds};
@@ -35,6 +38,7 @@ impl CredentialVerifier for Roots {
             gossip_key: checked.gossip_key,
             node_id: checked.node_id,
             issued_at: checked.issued_at,
+            services: checked.services,
         })
     }
 }
@@ -44,17 +48,16 @@ pub(super) async fn start(config: MeshConfig) -> Result<Mesh, MeshError> {
     for damage in &found.damage {
         tracing::warn!("{damage}; going on without");
     }
-    let address = SocketAddr::new(config.bind, config.advertise.gossip_port);
-    let bind = |source| MeshError::Bind { address, source };
-    let socket = UdpSocket::bind(address).await.map_err(bind)?;
+    let socket = gossip_socket(&config).await?;
     let generation = boot_generation(&found);
     // On disk before anyone hears of it.
     data.generation().raise(generation, 0).map_err(MeshError::Generation)?;
 
     let now = Instant::now();
-    let engine = engine(&config, generation, now)?;
+    let engine = engine(&config, &found.keys, generation, now)?;
     let this = engine.identity().node_id;
     let counters = Arc::new(Counters::default());
+    let heartbeat = Arc::new(Heartbeat::new(now));
     let stop = CancellationToken::new();
     let roster = SharedRoster::default();
     let (jobs, inbound) = mpsc::channel(JOBS);
@@ -67,10 +70,10 @@ pub(super) async fn start(config: MeshConfig) -> Result<Mesh, MeshError> {
 
     let view = engine.view();
     let (views, view_changes) = watch::channel(Arc::clone(&view));
-    let (remember, newest) = watch::channel(None);
+    let disk = Arc::new(Desk::default());
     let generation_file = data.generation();
-    tokio::spawn(persist::run(data, newest, Arc::clone(&counters), stop.clone()));
-    let unmet = Unmet::new(found.members, this);
+    tokio::spawn(persist::run(data, Arc::clone(&disk), Arc::clone(&counters), stop.clone()));
+    let unmet = Unmet::new(found.members, found.records, this);
     let seeds = config.seeds.iter().filter(|seed| **seed != Seed::Addr(own)).cloned();
     let hints = unmet.addresses().filter(|address| *address != own);
     let view = Arc::new(ArcSwap::new(view));
@@ -87,10 +90,11 @@ pub(super) async fn start(config: MeshConfig) -> Result<Mesh, MeshError> {
         links: Arc::clone(&links),
         peers: Arc::clone(&peers),
         counters: Arc::clone(&counters),
+        heartbeat: Arc::clone(&heartbeat),
         roster,
         view: Arc::clone(&view),
         views,
-        remember,
+        disk,
         generation: generation_file,
         outbox,
         resolver: Arc::new(Resolver::new(config.bind)),
@@ -100,7 +104,14 @@ pub(super) async fn start(config: MeshConfig) -> Result<Mesh, MeshError> {
     };
     driver.start_catalog().await?;
     tokio::spawn(driver.run());
-    Ok(Mesh { inner: Arc::new(Inner { id: this, view, views: view_changes, jobs, links, peers, counters, stop }) })
+    Ok(Mesh {
+        inner: Arc::new(Inner { id: this, view, views: view_changes, jobs, links, peers, counters, heartbeat, stop }),
+    })
+}
+
+async fn gossip_socket(config: &MeshConfig) -> Result<UdpSocket, MeshError> {
+    let address = SocketAddr::new(config.bind, config.advertise.gossip_port);
+    UdpSocket::bind(address).await.map_err(|source| MeshError::Bind { address, source })
 }
 
 /// Above what is on disk and above the clock; above what the mesh remembers the engine raises it itself.
@@ -109,11 +120,16 @@ fn boot_generation(found: &Found) -> Generation {
     Generation::at_boot(now, found.generation.map(|(generation, _)| generation), None)
 }
 
-fn engine(config: &MeshConfig, generation: Generation, now: Instant) -> Result<Engine, MeshError> {
+fn engine(
+    config: &MeshConfig,
+    on_disk: &[KeyringState],
+    generation: Generation,
+    now: Instant,
+) -> Result<Engine, MeshError> {
     let identity = &config.identity;
     let key = |error: &dyn std::fmt::Display| MeshError::Key(error.to_string());
     let signing_key = SigningKey::from_seed(**identity.gossip_seed()).map_err(|error| key(&error))?;
-    let keyring = Keyring::try_new(identity.group_keys()).map_err(|error| key(&error))?;
+    let keyring = keys::keyring(identity, on_disk)?;
     let gossip = Config {
         identity: MemberIdentity {
             node_id: identity.node_id(),
@@ -131,6 +147,7 @@ fn engine(config: &MeshConfig, generation: Generation, now: Instant) -> Result<E
         version: env!("CARGO_PKG_VERSION").to_owned(),
         shards: config.shards,
         timings: config.timings.gossip.clone(),
+        lifeguard: Lifeguard::On,
     };
     // The thread's generator is seeded by the operating system.
     Ok(Engine::new(gossip, Box::new(Roots(identity.trust().clone())), rand::random(), now))

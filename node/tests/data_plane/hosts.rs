@@ -45,6 +45,8 @@ pub(crate) struct Plan<'w> {
 pub(crate) struct Running {
     pub(crate) source: Arc<dyn Source>,
     pub(crate) mesh: Mesh,
+    /// The one thread of its mesh side.
+    pub(crate) runtime: tokio::runtime::Handle,
     place: Place,
     stop: Option<oneshot::Sender<oneshot::Sender<Result<(), Unfinished>>>>,
 }
@@ -214,7 +216,8 @@ impl Running {
                     Ok(node) => node,
                     Err(error) => return started.send(Err(error)).unwrap(),
                 };
-                started.send(Ok((node.source(), node.mesh().clone()))).unwrap();
+                let runtime = tokio::runtime::Handle::current();
+                started.send(Ok((node.source(), node.mesh().clone(), runtime))).unwrap();
                 let told = stopped.await;
                 let outcome = node.stop().await;
                 if let Ok(told) = told {
@@ -222,8 +225,9 @@ impl Running {
                 }
             });
         });
-        let (source, mesh) = start.recv().unwrap().unwrap_or_else(|error| panic!("{}: {error}", place.dir.display()));
-        Self { source, mesh, place, stop: Some(stop) }
+        let (source, mesh, runtime) =
+            start.recv().unwrap().unwrap_or_else(|error| panic!("{}: {error}", place.dir.display()));
+        Self { source, mesh, runtime, place, stop: Some(stop) }
     }
 
     /// The listener that leads to this service.

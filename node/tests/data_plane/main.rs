@@ -3,6 +3,7 @@
 
 mod backend;
 mod caller;
+mod health;
 mod hosts;
 
 mod bodies;

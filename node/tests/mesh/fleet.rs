@@ -30,6 +30,8 @@ pub(crate) struct Node {
     pub(crate) mesh: Mesh,
     pub(crate) address: NodeAddress,
     pub(crate) tls: Tls,
+    /// The one thread of its mesh side.
+    pub(crate) runtime: tokio::runtime::Handle,
     kill: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
@@ -115,14 +117,14 @@ impl Node {
                         }
                     }
                 });
-                started.send(Ok(mesh)).unwrap();
+                started.send(Ok((mesh, tokio::runtime::Handle::current()))).unwrap();
                 killed.await.ok();
             });
             // What runs ends where it stands, and tells nobody; a write to disk under way keeps the lock until it is done.
             runtime.shutdown_timeout(DEADLINE);
         });
-        let mesh = start.recv().unwrap()?;
-        Ok(Self { mesh, address, tls, kill, thread })
+        let (mesh, runtime) = start.recv().unwrap()?;
+        Ok(Self { mesh, address, tls, runtime, kill, thread })
     }
 
     /// Ends the node as `kill -9` would.

@@ -1,7 +1,10 @@
 //! Meshes of whole nodes, in process, over real sockets on loopback. That things happen is tested here; how soon they must, on
 //! the virtual time of the gossip simulator and by `starling-chaos reach`.
 
+mod blocked;
 mod fleet;
+mod keys;
+mod operation;
 mod refusals;
 
 use std::collections::BTreeSet;

@@ -138,7 +138,9 @@ async fn only_members_are_answered_on_control_streams() {
     let resolve = Some(Ask::Resolve(v1::Resolve { node_ids: ids }));
     let Some(Answer::Resolved(resolved)) = ask(&b.tls, resolve).await else { panic!("no members") };
     assert!(!resolved.members[0].credential.is_empty());
-    let Some(Answer::Pong(pong)) = ask(&b.tls, Some(Ask::Ping(v1::Ping { target: owner.clone() }))).await else {
+    let Some(Answer::Pong(pong)) =
+        ask(&b.tls, Some(Ask::Ping(v1::Ping { target: owner.clone(), ..v1::Ping::default() }))).await
+    else {
         panic!("no pong")
     };
     assert_eq!(pong.identity.unwrap().node_id, owner);

@@ -17,7 +17,7 @@ pub struct FileError {
 }
 
 impl FileError {
-    fn new(verb: &'static str, path: &Path, source: io::Error) -> Self {
+    pub(super) fn new(verb: &'static str, path: &Path, source: io::Error) -> Self {
         let hint = match (source.kind(), verb) {
             (io::ErrorKind::NotFound, "read") => "is this the right directory? `starling ca issue --out DIR` fills one",
             (io::ErrorKind::PermissionDenied, _) => "run as the user it belongs to",

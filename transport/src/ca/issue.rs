@@ -6,7 +6,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use starling_proto::{NodeId, ServicePattern, SpiffeId};
 
-use super::{CaError, Secret, common_name, files, name, uri, validity};
+use super::{CaError, HINT, Secret, common_name, files, name, uri, validity};
 use crate::certificate::{MAX_SERVICES, SERVICES_OID, read_root, write_services};
 
 /// What one node needs, to be signed by hand.
@@ -41,7 +41,7 @@ pub struct Issued {
 const MIN_TTL: Duration = Duration::from_mins(1);
 
 /// Signs a certificate for one node and writes all its files: `node.crt`, `node.key`, `ca.crt`, `gossip.key`,
-/// `group.keys`, `admin.pub`. Private ones get mode 0600.
+/// `group.keys`, `admin.pub`, and `group.signed` if the keys were ever rotated. Private ones get mode 0600.
 ///
 /// # Errors
 /// If the authority cannot be read, the request is wrong, or `out` holds an identity and `force` is not set.
@@ -65,6 +65,8 @@ pub fn issue(request: &IssueRequest) -> Result<Issued, CaError> {
     let spiffe = SpiffeId::try_new(domain, &request.name)?;
     let group_keys = files::read(&request.dir.join(name::GROUP_KEYS))?;
     let admin = files::read(&request.dir.join(name::ADMIN_PUBLIC))?;
+    let signed = request.dir.join(name::GROUP_SIGNED);
+    let signed = signed.exists().then(|| files::read(&signed)).transpose()?;
 
     let now = SystemTime::now();
     let key = KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
@@ -76,12 +78,13 @@ pub fn issue(request: &IssueRequest) -> Result<Issued, CaError> {
     files::write(&out(name::CA_CERTIFICATE), &root_pem, Secret::No)?;
     files::write(&out(name::GROUP_KEYS), &group_keys, Secret::Yes)?;
     files::write(&out(name::ADMIN_PUBLIC), &admin, Secret::No)?;
+    if let Some(signed) = signed {
+        files::write(&out(name::GROUP_SIGNED), &signed, Secret::No)?;
+    }
     files::write(&out(name::NODE_KEY), &key.serialize_pem(), Secret::Yes)?;
     files::write(&out(name::NODE_CERTIFICATE), &certificate.pem(), Secret::No)?;
     Ok(Issued { spiffe, node_id: NodeId::of_key(gossip.public_key_raw()), not_after: params.not_after.into() })
 }
-
-const HINT: &str = "`starling ca init --dir DIR` makes an authority";
 
 fn authority(
     request: &IssueRequest,

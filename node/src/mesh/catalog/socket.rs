@@ -2,17 +2,19 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use chitchat::transport::{Socket, Transport};
 use chitchat::{ChitchatMessage, Deserializable, Serializable};
-use starling_gossip::catalog::wire::{self, Context, ReplicaId};
+use starling_gossip::catalog::wire::{self, Admission, Context, Replica, ReplicaId};
 use starling_proto::SpiffeId;
 use tokio::sync::mpsc;
+use tokio::time::{Interval, MissedTickBehavior};
 
 use super::replica::Held;
+use super::rounds::Rounds;
 use super::{SharedChitchat, add_many, beat};
 use crate::mesh::counters::{Counters, add};
 use crate::mesh::roster::SharedRoster;
@@ -42,29 +44,38 @@ pub(in crate::mesh) struct Outgoing {
 /// Opens the one socket of a chitchat.
 pub(super) struct Opener(Mutex<Option<Wire>>, SharedChitchat);
 
+/// What a socket needs to know of its node.
+pub(super) struct Wiring {
+    pub(super) this: ReplicaId,
+    pub(super) cluster: String,
+    pub(super) roster: SharedRoster,
+    pub(super) round: Duration,
+    pub(super) rounds: Arc<Rounds>,
+}
+
 struct Wire {
-    this: ReplicaId,
-    cluster: String,
-    roster: SharedRoster,
+    wiring: Wiring,
     counters: Arc<Counters>,
     chitchat: SharedChitchat,
     outbox: mpsc::Sender<Outgoing>,
     inbox: mpsc::Receiver<Incoming>,
     started: Instant,
+    beats: Interval,
 }
 
 impl Opener {
     pub(super) fn new(
-        this: ReplicaId,
-        cluster: String,
-        roster: SharedRoster,
+        wiring: Wiring,
         counters: Arc<Counters>,
         outbox: mpsc::Sender<Outgoing>,
         inbox: mpsc::Receiver<Incoming>,
     ) -> Self {
         let chitchat = SharedChitchat::default();
         let shared = Arc::clone(&chitchat);
-        let wire = Wire { this, cluster, roster, counters, chitchat, outbox, inbox, started: Instant::now() };
+        // Heartbeats count seconds.
+        let mut beats = tokio::time::interval(wiring.round.max(Duration::from_secs(1)));
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let wire = Wire { wiring, counters, chitchat, outbox, inbox, started: Instant::now(), beats };
         Self(Mutex::new(Some(wire)), shared)
     }
 
@@ -86,7 +97,16 @@ impl Transport for Opener {
 impl Socket for Wire {
     /// Only queues: a peer that does not read must not hold up the rounds with the others.
     async fn send(&mut self, to: SocketAddr, message: ChitchatMessage) -> anyhow::Result<()> {
-        if self.outbox.try_send(Outgoing { to, bytes: message.serialize_to_vec() }).is_err() {
+        let bytes = message.serialize_to_vec();
+        if to == self.wiring.this.address {
+            // The answer to our own heartbeats.
+            return Ok(());
+        }
+        if wire::is_syn(&bytes) && !self.wiring.rounds.may_begin(to, Instant::now()) {
+            add(&self.counters.chitchat_rounds_saved);
+            return Ok(());
+        }
+        if self.outbox.try_send(Outgoing { to, bytes }).is_err() {
             add(&self.counters.chitchat_dropped);
         }
         Ok(())
@@ -94,7 +114,14 @@ impl Socket for Wire {
 
     async fn recv(&mut self) -> anyhow::Result<(SocketAddr, ChitchatMessage)> {
         loop {
-            let Some(incoming) = self.inbox.recv().await else { return std::future::pending().await };
+            let incoming = tokio::select! {
+                incoming = self.inbox.recv() => incoming,
+                _ = self.beats.tick() => match self.beat().await {
+                    Some(message) => return Ok((self.wiring.this.address, message)),
+                    None => continue,
+                },
+            };
+            let Some(incoming) = incoming else { return std::future::pending().await };
             if let Some(message) = self.check(&incoming).await {
                 add(&self.counters.chitchat_received);
                 return Ok((incoming.from, message));
@@ -104,19 +131,34 @@ impl Socket for Wire {
 }
 
 impl Wire {
+    /// The heartbeats of those who are alive by foca. Chitchat hears them here, whether there are rounds or not.
+    async fn beat(&self) -> Option<ChitchatMessage> {
+        let chitchat = self.chitchat.get().and_then(Weak::upgrade)?;
+        let chitchat = chitchat.lock().await;
+        let roster = self.wiring.roster.load();
+        let replica = Held(&chitchat);
+        let alive = roster.alive.iter().filter_map(|(node, address)| {
+            let generation = roster.admitted(*node)?.generation.0.into();
+            Some(ReplicaId { node: *node, generation, address: *address })
+        });
+        let held = alive.chain([self.wiring.this]).map(|id| (id, replica.max_version(&id).unwrap_or(0)));
+        let syn = wire::syn(&self.wiring.cluster, held.collect());
+        let checked = wire::check(&syn, &self.context(&**roster, &replica)).ok()?;
+        ChitchatMessage::deserialize(&mut &checked.bytes[..]).ok()
+    }
+
+    fn context<'a>(&'a self, admission: &'a dyn Admission, replica: &'a dyn Replica) -> Context<'a> {
+        let Wiring { this, cluster, .. } = &self.wiring;
+        Context { this, cluster, admission, replica, beat: beat(self.started) }
+    }
+
     async fn check(&self, incoming: &Incoming) -> Option<ChitchatMessage> {
         let chitchat = self.chitchat.get().and_then(Weak::upgrade)?;
         // Free but for moments: nobody holds it while waiting for anything else.
         let chitchat = chitchat.lock().await;
-        let roster = self.roster.load();
-        let context = Context {
-            this: &self.this,
-            cluster: &self.cluster,
-            admission: &**roster,
-            replica: &Held(&chitchat),
-            beat: beat(self.started),
-        };
-        let checked = match wire::check(&incoming.bytes, &context) {
+        let roster = self.wiring.roster.load();
+        let replica = Held(&chitchat);
+        let checked = match wire::check(&incoming.bytes, &self.context(&**roster, &replica)) {
             Ok(checked) => checked,
             Err(error) => {
                 let detail = format!("{error} (from {} at {})", incoming.peer, incoming.from);

@@ -1,5 +1,6 @@
 //! Doing what others want of the driver.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prost::Message;
@@ -46,7 +47,28 @@ impl Driver {
             Job::Resolved { members } => drop(self.feed(Input::Resolved { members }).await),
             Job::Pull { pull, reply } => drop(reply.send(self.pulled(&pull))),
             Job::Pulled { owner, values } => self.on_pulled(owner, values).await,
-            Job::Ping { reply } => drop(reply.send(self.pong())),
+            Job::Ping { from, ping, reply } => drop(reply.send(self.on_ping(from, &ping).await)),
+            Job::Pong { node, pong } => drop(self.feed(Input::Pong { node, pong }).await),
+            Job::Nudge { nodes } => {
+                for node in nodes {
+                    self.feed(Input::Nudge { node }).await;
+                }
+            }
+            Job::Heard { nodes, reply } => {
+                let heard = nodes.iter().map(|node| self.engine.heard(*node)).collect();
+                reply.send((heard, self.engine.key_epochs())).ok();
+            }
+            Job::Health { service, instance, healthy } => self.on_health(service, instance, healthy).await,
+            Job::Dismiss { node, prune, reason, done } => {
+                self.feed(Input::Dismiss { node, prune, reason }).await;
+                done.send(()).ok();
+            }
+            Job::Keys { peer, state, reply } => {
+                let own = self.on_keys(&peer, state).await;
+                reply.map(|reply| reply.send(own));
+            }
+            Job::KeyReport { reply } => drop(reply.send(self.engine.key_report())),
+            Job::ChangeKeys { state, reply } => drop(reply.send(self.change_keys(state).await)),
             Job::Chitchat(message) => {
                 if let Some(replication) = &self.state.replication {
                     replication.receive(message);
@@ -87,14 +109,26 @@ impl Driver {
             generation: self.engine.identity().generation,
             counts: self.counters.snapshot(),
             engine: self.engine.counters(),
+            offences: self.offences(),
+            sizes: self.engine.sizes(),
+            jobs_queued: self.jobs.len(),
+            key_revision: self.engine.key_revision(),
+            key_epoch: self.engine.key_epochs().first().copied().unwrap_or(0),
             catalog_hash: self.engine.catalog().hash(),
         }
     }
 
+    fn offences(&self) -> BTreeMap<&'static str, u64> {
+        let mut offences = BTreeMap::new();
+        for (offence, count) in self.engine.offenders().into_values().flatten() {
+            *offences.entry(offence.as_str()).or_default() += count;
+        }
+        offences
+    }
+
     fn join_state(&self, receiver: Option<NodeId>) -> v1::JoinState {
         let mut state = self.engine.join_state(receiver);
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        state.clock = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        state.clock = unix_millis();
         let mut room = MAX_RECORDS;
         state.records.retain(|record| {
             let len = record.encoded_len();
@@ -132,11 +166,36 @@ impl Driver {
         }
     }
 
-    fn pong(&self) -> v1::Pong {
-        let view = self.engine.view();
-        let incarnation = view.members.get(&self.this).map_or(0, |member| member.incarnation);
-        v1::Pong { identity: Some(self.engine.identity().into()), incarnation }
+    /// A peer asks whether this node is there: it is told, and what a look at the path between the two needs.
+    async fn on_ping(&mut self, from: Option<NodeId>, ping: &v1::Ping) -> v1::Pong {
+        if let Some(from) = from.filter(|_| ping.suspected) {
+            self.feed(Input::Pinged { from, ping: ping.clone() }).await;
+        }
+        if let Some(node) = from.filter(|_| ping.nudge) {
+            self.feed(Input::Nudge { node }).await;
+        }
+        let heard = from.and_then(|node| self.engine.heard(node)).map(|at| at.elapsed().as_millis());
+        v1::Pong {
+            clock: unix_millis(),
+            key_epochs: self.engine.key_epochs(),
+            heard_ago_ms: heard.map(|ago| u64::try_from(ago).unwrap_or(u64::MAX)),
+            ..self.engine.pong()
+        }
     }
+
+    async fn on_health(&mut self, service: ServiceName, instance: u32, healthy: bool) {
+        if let Some(record) = self.state.offered.get_mut(&(service.clone(), instance)) {
+            // What is registered anew says the same.
+            record.healthy = healthy;
+        }
+        self.feed(Input::Health { service, instance, healthy }).await;
+    }
+}
+
+/// What this node's clock says, in milliseconds since 1970.
+fn unix_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn refused(refusal: &Refusal) -> v1::ControlError {

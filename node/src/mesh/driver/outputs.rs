@@ -3,12 +3,13 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rand::RngExt;
-use starling_gossip::{Event, Output, Refusal, Rejection, View};
+use starling_gossip::{Event, Output, Refusal, View};
 use starling_proto::NodeId;
+use starling_proto::mesh::v1;
 
 use super::{Driver, Job};
 use crate::mesh::counters::add;
@@ -19,6 +20,10 @@ use crate::mesh::seeds::Seed;
 
 /// Admissions under way at a time that this node asks for; the engine asks again for those that are left out.
 const JOINS: usize = 64;
+/// How often it is looked at whether anything is missing here.
+const LOOK: Duration = Duration::from_millis(250);
+/// Members asked for their own values at a time, at most: after a join some may be missing of many.
+const PULLS_AT_ONCE: usize = 8;
 
 impl Driver {
     /// Carries out a batch of outputs. Gives why a join in it was refused.
@@ -42,7 +47,11 @@ impl Driver {
             match output {
                 Output::Send { to, bytes } => self.send(to, &bytes),
                 Output::Resolve { ask, at, ids } => self.resolve(ask, at, ids),
+                Output::Pull { at, owner, keys, .. } => self.pull(at, owner, keys),
+                Output::ExchangeKeys { node, at } => self.exchange_keys(node, at),
+                Output::Keys(keys) => self.disk.remember_keys(keys),
                 Output::Dial { node, at } => self.join(node, at),
+                Output::Ping { node, at, ping } => self.ping(node, at, ping),
                 Output::Refused { refusal, .. } => refused = Some(refusal),
                 // A chitchat that was just started has it already.
                 Output::Value { key, value } => self.set_value(&key, &value).await,
@@ -50,7 +59,7 @@ impl Driver {
                 Output::Event(event) => self.on_event(event),
                 Output::Remember(remembered) => {
                     let remembered = self.unmet.complete(remembered);
-                    self.remember.send_replace(Some(remembered));
+                    self.disk.remember(remembered);
                 }
             }
         }
@@ -89,6 +98,7 @@ impl Driver {
             self.state.pushes.on_newcomer(*at, now);
         }
         self.roster.store(Arc::new(roster));
+        self.state.unread_view = true;
         self.view.store(Arc::clone(&view));
         self.views.send_replace(view);
     }
@@ -121,6 +131,16 @@ impl Driver {
         });
     }
 
+    /// Asks a member whether it is there. The engine has at most one such question to each open.
+    fn ping(&self, node: NodeId, at: SocketAddr, ping: v1::Ping) {
+        let peers = Arc::clone(&self.peers);
+        tokio::spawn(async move {
+            let pong = peers.ping(at, node, ping).await;
+            let pong = pong.inspect_err(|error| tracing::debug!(node = %node.short(), %error, "no answer by stream"));
+            peers.report(Job::Pong { node, pong: pong.ok() }).await;
+        });
+    }
+
     /// Dials the seeds whose time has come.
     pub(super) fn dial_seeds(&mut self, now: Instant) {
         for seed in self.seeds.poll_due(now) {
@@ -139,6 +159,10 @@ impl Driver {
 
     /// Starts the rounds of chitchat that are wanted now.
     pub(super) fn push_catalog(&mut self, now: Instant) {
+        if let Some(replication) = self.state.replication.as_ref().filter(|_| self.state.look_at <= now) {
+            self.state.look_at = now + LOOK;
+            replication.on_behind(!self.engine.differing().is_empty());
+        }
         let roster = self.roster.load();
         let targets = self.state.pushes.poll(&roster.alive, &mut rand::rng(), now);
         if let Some(replication) = &self.state.replication {
@@ -148,60 +172,30 @@ impl Driver {
         }
     }
 
-    /// Asks somebody whose catalog differs from ours for its own values.
+    /// Asks those whose own values are others than we hold for long.
     pub(super) fn pull_differing(&mut self, now: Instant) {
         let differing = self.engine.differing();
-        let Some((owner, at)) = self.state.resync.poll(&differing, now) else { return };
+        for _ in 0..PULLS_AT_ONCE {
+            let Some((owner, at)) = self.state.resync.poll(&differing, now) else { return };
+            self.pull(at, owner, Vec::new());
+        }
+    }
+
+    /// Asks whoever accepts QUIC at an address for values of a node.
+    fn pull(&mut self, at: SocketAddr, owner: NodeId, keys: Vec<String>) {
+        let Ok(permit) = Arc::clone(&self.state.pulls).try_acquire_owned() else {
+            // Anti-entropy brings them.
+            add(&self.counters.pulls_dropped);
+            return;
+        };
         let peers = Arc::clone(&self.peers);
         tokio::spawn(async move {
-            match peers.pull(at, owner).await {
+            match peers.pull(at, owner, keys).await {
                 Ok(values) => peers.report(Job::Pulled { owner, values }).await,
                 Err(error) => tracing::debug!(owner = %owner.short(), %error, "values not pulled"),
             }
+            drop(permit);
         });
-    }
-
-    fn on_event(&mut self, event: Event) {
-        let counters = &self.counters;
-        match event {
-            Event::MemberUp { node, name } => tracing::info!(node = %node.short(), name, "member up"),
-            Event::MemberSuspect { node, name } => tracing::info!(node = %node.short(), name, "member suspect"),
-            Event::MemberDown { node, name } => {
-                tracing::warn!(node = %node.short(), name, "member down");
-                self.seeds.hasten(Instant::now());
-            }
-            Event::MemberLeft { node, name, reason } => {
-                tracing::info!(node = %node.short(), name, reason, "member left");
-            }
-            Event::MemberForgotten { node } => tracing::info!(node = %node.short(), "member forgotten"),
-            Event::MemberRestarted { node, name, generation } => {
-                tracing::info!(node = %node.short(), name, %generation, "member restarted");
-            }
-            Event::Joined { node, name } => {
-                add(&counters.joins);
-                tracing::debug!(node = %node.short(), name, "states exchanged");
-            }
-            Event::Refused { peer, refusal } => {
-                counters.refuse("join", refusal.code(), &format_args!("{refusal} (from {peer})"));
-            }
-            // Who is admitted by some before others speaks to all.
-            Event::Rejected {
-                reason: reason @ (Rejection::UnknownSender | Rejection::UnknownAuthor | Rejection::UnknownGeneration),
-                ..
-            } => counters.refuse_quietly("datagram", reason.as_str()),
-            Event::Rejected { from, reason } => counters.refuse("datagram", reason.as_str(), &from),
-            Event::RejectedRecord { owner, reason } => {
-                counters.refuse("record", "rejected", &format_args!("{reason} (of {})", owner.short()));
-            }
-            Event::Accused { node, by, accusers } => {
-                tracing::debug!(node = %node.short(), by = %by.short(), accusers, "accused");
-            }
-            Event::Renewed { rejoin } => tracing::info!(rejoin, "taken for dead by others; identity renewed"),
-            Event::GenerationRaised { from, to } => {
-                tracing::warn!(%from, %to, "the mesh remembers a higher generation of this node: is its clock wrong?");
-            }
-            other => tracing::debug!(?other, "event"),
-        }
     }
 }
 
@@ -218,7 +212,10 @@ async fn dial_seed(peers: &Arc<Peers>, resolver: &Resolver, seed: &Seed) -> bool
     let mut admitted = false;
     while let Some(Ok((at, outcome))) = dials.join_next().await {
         match outcome {
-            Ok(()) => admitted = true,
+            Ok(()) => {
+                peers.on_seed_admitted(at);
+                admitted = true;
+            }
             Err(AskError::Answer(error)) if error.code == "self" => admitted = true,
             Err(error) => peers.on_seed_failed(seed, at, &error),
         }

@@ -1,8 +1,8 @@
-//! Whose catalog differs from ours for too long: its owner is asked for its own values directly.
+//! Whose own values are others than we hold for too long: it is asked for them directly.
 //!
 //! Chitchat lets whoever is asked first decide what is missing: a member that leaves out another's values would hide them
-//! behind the highest version that it did send. The hash of the owner's catalog, in every packet that the owner signs,
-//! shows that; and nobody but the owner answers this.
+//! behind the highest version that it did send. The hash of its own values, in every packet that the owner signs, shows
+//! that; and nobody but the owner answers this.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// One node is asked at most this often.
 const PAUSE: Duration = Duration::from_mins(1);
 
-/// Since when whose catalog differs.
+/// Since when whose values differ.
 #[derive(Debug, Default)]
 pub(super) struct Resync {
     since: BTreeMap<NodeId, Instant>,
@@ -23,7 +23,7 @@ pub(super) struct Resync {
 }
 
 impl Resync {
-    /// Whom to ask now, given whose catalogs differ now: the one that waits longest.
+    /// Whom to ask now, given whose values differ now: the one that waits longest.
     pub(super) fn poll(&mut self, differing: &[(NodeId, SocketAddr)], now: Instant) -> Option<(NodeId, SocketAddr)> {
         self.since.retain(|node, _| differing.iter().any(|(other, _)| other == node));
         self.asked.retain(|_, asked| now.duration_since(*asked) < PAUSE);
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_is_asked_once_its_catalog_differed_for_long_and_then_not_for_a_while() {
+    fn a_node_is_asked_once_its_values_differed_for_long_and_then_not_for_a_while() {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         let at = SocketAddr::from(([10, 0, 0, 1], 1));

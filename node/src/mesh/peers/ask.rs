@@ -40,6 +40,21 @@ impl Peers {
         }
     }
 
+    /// Asks a member whether it is there. Nobody else can answer for it: the name in the certificate must be its own.
+    pub(in crate::mesh) async fn ping(
+        self: &Arc<Self>,
+        at: SocketAddr,
+        node: NodeId,
+        ping: v1::Ping,
+    ) -> Result<v1::Pong, AskError> {
+        let (name, answer) = self.ask(at, control_request::Kind::Ping(ping)).await?;
+        let asked = self.roster.load().named(&name).is_some_and(|(named, _)| named == node);
+        match answer {
+            control_response::Kind::Pong(pong) if asked => Ok(pong),
+            _ => Err(AskError::Other),
+        }
+    }
+
     /// Asks for the credentials of nodes.
     pub(in crate::mesh) async fn resolve(
         self: &Arc<Self>,
@@ -53,15 +68,37 @@ impl Peers {
         }
     }
 
-    /// Asks a node for all of its own values.
+    /// Asks whoever accepts QUIC at an address for values of a node: those under some keys, or all.
     pub(in crate::mesh) async fn pull(
         self: &Arc<Self>,
         at: SocketAddr,
         owner: NodeId,
+        keys: Vec<String>,
     ) -> Result<Vec<v1::SignedValue>, AskError> {
-        let pull = v1::Pull { keys: Vec::new(), owner: owner.to_bytes() };
+        let pull = v1::Pull { keys, owner: owner.to_bytes() };
         match self.ask(at, control_request::Kind::Pull(pull)).await?.1 {
             control_response::Kind::Pulled(pulled) => Ok(pulled.values),
+            _ => Err(AskError::Other),
+        }
+    }
+
+    /// Asks a member whether it is there, and for all that a look at the path to it needs.
+    pub(in crate::mesh) async fn look(self: &Arc<Self>, at: SocketAddr, node: NodeId) -> Result<v1::Pong, AskError> {
+        let ping = v1::Ping { target: node.to_bytes(), nudge: true, ..v1::Ping::default() };
+        match self.ask(at, control_request::Kind::Ping(ping)).await?.1 {
+            control_response::Kind::Pong(pong) => Ok(pong),
+            _ => Err(AskError::Other),
+        }
+    }
+
+    /// Gives a member our group keys. Gives its own, and its name.
+    pub(in crate::mesh) async fn exchange_keys(
+        self: &Arc<Self>,
+        at: SocketAddr,
+        state: v1::KeyringState,
+    ) -> Result<(SpiffeId, v1::KeyringState), AskError> {
+        match self.ask(at, control_request::Kind::Keyring(state)).await? {
+            (peer, control_response::Kind::Keyring(state)) => Ok((peer, state)),
             _ => Err(AskError::Other),
         }
     }

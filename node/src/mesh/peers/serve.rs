@@ -116,15 +116,21 @@ impl Peers {
                 self.tell(Job::Resolve { ids, reply }).await?;
                 Some(control_response::Kind::Resolved(self.reply(resolved).await?))
             }
-            Some(control_request::Kind::Ping(_)) => {
+            Some(control_request::Kind::Ping(ping)) => {
+                let from = self.roster.load().named(name).map(|(node, _)| node);
                 let (reply, pong) = oneshot::channel();
-                self.tell(Job::Ping { reply }).await?;
+                self.tell(Job::Ping { from, ping, reply }).await?;
                 Some(control_response::Kind::Pong(self.reply(pong).await?))
             }
             Some(control_request::Kind::Pull(pull)) => {
                 let (reply, pulled) = oneshot::channel();
                 self.tell(Job::Pull { pull, reply }).await?;
                 Some(control_response::Kind::Pulled(self.reply(pulled).await?))
+            }
+            Some(control_request::Kind::Keyring(state)) => {
+                let (reply, own) = oneshot::channel();
+                self.tell(Job::Keys { peer: name.clone(), state, reply: Some(reply) }).await?;
+                Some(control_response::Kind::Keyring(self.reply(own).await?))
             }
             None => Some(error("unknown-request", "this version knows no such request")),
         };

@@ -1,0 +1,86 @@
+//! What `starling check` asks of the running node: facts are gathered here, and judged in [`verdict`].
+
+mod path;
+mod verdict;
+
+use std::time::{Duration, SystemTime};
+
+use starling_gossip::State as Alive;
+use starling_proto::NodeId;
+
+use super::report::State;
+use crate::admin::{CheckReport, CheckState, DismissError};
+use crate::mesh::MeshError;
+use verdict::{Facts, Standing};
+
+/// Members that are asked at a time: enough to see what is wrong, few enough for a mesh that is in trouble.
+const ASKED: usize = 32;
+
+impl State {
+    /// Looks at the node, asks some members, and judges.
+    pub(super) async fn check_all(&self) -> Vec<CheckReport> {
+        let survey = match self.mesh.survey(ASKED).await {
+            Ok(survey) => survey,
+            Err(error) => return vec![report("loop", CheckState::Failed, error.to_string(), "see the agent's log")],
+        };
+        let view = self.mesh.view().load_full();
+        let of_state = |state| view.members.values().filter(move |member| member.state == state);
+        let ends = self.plane.identity.not_after().duration_since(SystemTime::now());
+        let facts = Facts {
+            live: self.is_live(),
+            ready: self.is_ready(),
+            watchdog: self.watchdog.counts(),
+            certificate_ends: ends.unwrap_or(Duration::ZERO),
+            standing: Standing {
+                listed: view.members.len(),
+                down: of_state(Alive::Down).map(|member| member.name.clone()).collect(),
+            },
+            troubles: self.mesh.troubles(),
+            counts: self.mesh.counts(),
+            gossip: self.config.mesh.address().gossip(),
+            survey,
+        };
+        verdict::judge(&facts)
+    }
+
+    /// Finds a member that is down, by its name or id, and tells all that it will not come back. Gives its id.
+    pub(super) async fn dismiss(&self, member: &str, prune: bool) -> Result<NodeId, DismissError> {
+        let view = self.mesh.view().load_full();
+        let called = || view.members.values().filter(|known| known.name == member || known.id.to_string() == member);
+        let up = called().find(|known| known.state.is_up());
+        let mut gone = called().filter(|known| !known.state.is_up());
+        let node = match (gone.next(), gone.count(), up) {
+            (Some(one), 0, _) => one.id,
+            (Some(_), others, _) => {
+                return Err(DismissError::Ambiguous { name: member.to_owned(), count: others + 1 });
+            }
+            (None, _, Some(up)) => {
+                return Err(DismissError::Up { name: up.name.clone(), state: up.state.to_string() });
+            }
+            (None, _, None) => return Err(DismissError::Unknown(member.to_owned())),
+        };
+        let reason = format!("force-leave on {}", self.config.node.name);
+        self.mesh.dismiss(node, prune, &reason).await.map_err(|_: MeshError| DismissError::Stopped)?;
+        Ok(node)
+    }
+}
+
+/// One line.
+fn report(check: &str, state: CheckState, found: impl Into<String>, hint: impl Into<String>) -> CheckReport {
+    CheckReport { check: check.to_owned(), state, found: found.into(), hint: hint.into() }
+}
+
+/// A line without a fault.
+fn well(check: &str, found: impl Into<String>) -> CheckReport {
+    report(check, CheckState::Ok, found, "")
+}
+
+/// Some names, the first few of them in full.
+fn list(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}

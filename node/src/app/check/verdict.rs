@@ -1,0 +1,241 @@
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{list, path, report, well};
+use crate::admin::{CheckReport, CheckState};
+use crate::mesh::{Counts, Survey, Trouble, TroubleKind};
+use crate::watchdog::WatchdogCounts;
+
+/// A certificate is to be renewed this long before its end.
+const RENEW: Duration = Duration::from_hours(7 * 24);
+
+/// All that is judged.
+pub(super) struct Facts {
+    pub(super) live: Result<(), String>,
+    pub(super) ready: Result<(), String>,
+    pub(super) watchdog: WatchdogCounts,
+    /// How long the certificate lasts yet.
+    pub(super) certificate_ends: Duration,
+    pub(super) standing: Standing,
+    pub(super) troubles: Vec<Trouble>,
+    pub(super) counts: Counts,
+    /// Where this node's gossip should arrive.
+    pub(super) gossip: SocketAddr,
+    pub(super) survey: Survey,
+}
+
+/// How the members stand.
+pub(super) struct Standing {
+    pub(super) listed: usize,
+    pub(super) down: Vec<String>,
+}
+
+/// One line or more for each thing that was looked at.
+pub(super) fn judge(facts: &Facts) -> Vec<CheckReport> {
+    let mut reports = vec![gossip_loop(facts), ready(facts), certificate(facts), disk(facts), queues(facts)];
+    reports.extend(troubles(facts));
+    reports.push(members(facts));
+    reports.extend(path::judge(&facts.survey, facts.gossip));
+    reports
+}
+
+fn gossip_loop(facts: &Facts) -> CheckReport {
+    let WatchdogCounts { stalls, stalled_ms, pauses } = facts.watchdog;
+    let hint = "something blocks the thread of the mesh, or the host is overloaded: see the agent's log";
+    match &facts.live {
+        Err(why) => report("loop", CheckState::Failed, why, hint),
+        Ok(()) if stalls > 0 => {
+            let seconds = Duration::from_millis(stalled_ms).as_secs_f64();
+            let found = format!("turns; it stood still {stalls} times since the start, {seconds:.1} s in all");
+            report("loop", CheckState::Warning, found, hint)
+        }
+        Ok(()) if pauses > 0 => {
+            let found = format!("turns; the process did not run {pauses} times for over a second");
+            report(
+                "loop",
+                CheckState::Warning,
+                found,
+                "the host was suspended, or gives the agent too little processor time",
+            )
+        }
+        Ok(()) => well("loop", "turns"),
+    }
+}
+
+fn ready(facts: &Facts) -> CheckReport {
+    match &facts.ready {
+        Ok(()) => well("ready", "yes"),
+        Err(why) => report("ready", CheckState::Failed, why, "`starling status` says more"),
+    }
+}
+
+fn certificate(facts: &Facts) -> CheckReport {
+    let hint = "renew it with `starling ca issue --force`, then restart the agent";
+    let (left, days) = (facts.certificate_ends, facts.certificate_ends.as_secs() / 86_400);
+    if left.is_zero() {
+        report("certificate", CheckState::Failed, "has ended: no other node talks to this one", hint)
+    } else if left < RENEW {
+        report("certificate", CheckState::Warning, format!("ends in {} hours", left.as_secs() / 3_600), hint)
+    } else {
+        well("certificate", format!("lasts {days} days"))
+    }
+}
+
+fn disk(facts: &Facts) -> CheckReport {
+    match facts.counts.unwritten {
+        0 => well("disk", "node.data_dir takes what is written"),
+        count => {
+            let found = format!("{count} writes to node.data_dir failed");
+            report("disk", CheckState::Failed, found, "is it full, or read-only? the agent's log names the file")
+        }
+    }
+}
+
+fn queues(facts: &Facts) -> CheckReport {
+    let lost = [
+        ("commands", facts.counts.inputs_dropped),
+        ("dials", facts.counts.dials_dropped),
+        ("datagrams", facts.counts.datagrams_unsent),
+    ];
+    let lost: Vec<String> =
+        lost.iter().filter(|(_, count)| *count > 0).map(|(what, count)| format!("{count} {what}")).collect();
+    if lost.is_empty() {
+        return well("queues", "nothing was lost");
+    }
+    let found = format!("lost since the start for want of room: {}", lost.join(", "));
+    report(
+        "queues",
+        CheckState::Warning,
+        found,
+        "the host is overloaded, or was; watch starling_gossip_*_dropped_total",
+    )
+}
+
+fn troubles(facts: &Facts) -> Vec<CheckReport> {
+    let names = facts.troubles.iter().any(|trouble| trouble.kind == TroubleKind::NameTaken);
+    let mut reports: Vec<CheckReport> = facts.troubles.iter().map(trouble).collect();
+    if !names {
+        reports.insert(0, well("names", "no two nodes with one name were seen"));
+    }
+    reports
+}
+
+fn trouble(trouble: &Trouble) -> CheckReport {
+    let (check, state, hint) = match trouble.kind {
+        TroubleKind::NameTaken => {
+            ("names", CheckState::Failed, "issue each node a name of its own: `starling ca issue --name NAME`")
+        }
+        TroubleKind::KeyInUse => {
+            ("names", CheckState::Failed, "give each node an identity.dir and a node.data_dir of its own")
+        }
+        TroubleKind::MemberLimit => ("members", CheckState::Failed, "start no more nodes, or make a second mesh"),
+        TroubleKind::Seed => (
+            "seeds",
+            CheckState::Failed,
+            "were both identities made by the same `starling ca init`? is mesh.seeds right?",
+        ),
+        TroubleKind::Generation => (
+            "clock",
+            CheckState::Warning,
+            "was the clock set back, or node.data_dir lost? run a time service such as chrony",
+        ),
+        TroubleKind::Offender => (
+            "members",
+            CheckState::Failed,
+            "stop that node and look at it: its key, or its host, may be in other hands",
+        ),
+        TroubleKind::Join => ("joins", CheckState::Warning, "look at the node that is named"),
+    };
+    let found = match trouble.count {
+        1 => trouble.text.clone(),
+        count => format!("{} ({count} times)", trouble.text),
+    };
+    report(check, state, found, hint)
+}
+
+fn members(facts: &Facts) -> CheckReport {
+    let Standing { listed, down } = &facts.standing;
+    if down.is_empty() {
+        return well("members", format!("{listed} listed, none down"));
+    }
+    let found = format!("{} of {listed} down: {}", down.len(), list(down));
+    let hint = "start their agents; `starling force-leave NAME` for one that will not come back";
+    report("members", CheckState::Warning, found, hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn facts() -> Facts {
+        Facts {
+            live: Ok(()),
+            ready: Ok(()),
+            watchdog: WatchdogCounts::default(),
+            certificate_ends: Duration::from_hours(90 * 24),
+            standing: Standing { listed: 3, down: Vec::new() },
+            troubles: Vec::new(),
+            counts: Counts::default(),
+            gossip: SocketAddr::from(([10, 0, 0, 1], 7946)),
+            survey: Survey { epochs: vec![1], up: 0, looks: Vec::new() },
+        }
+    }
+
+    #[test]
+    fn a_node_without_a_fault_has_nothing_but_good_lines_and_no_hints() {
+        let reports = judge(&facts());
+        assert!(reports.iter().all(|report| report.state == CheckState::Ok && report.hint.is_empty()), "{reports:?}");
+        for check in ["loop", "ready", "certificate", "disk", "queues", "names", "members", "gossip", "clock", "keys"] {
+            assert!(reports.iter().any(|report| report.check == check), "{check}: {reports:?}");
+        }
+    }
+
+    /// What breaks something.
+    type Fault = fn(&mut Facts);
+
+    #[test]
+    fn each_fault_shows_in_its_line_with_a_hint() {
+        let trouble = |kind, text: &str| Trouble { kind, text: text.to_owned(), count: 3, last: Instant::now() };
+        let cases: [(&str, CheckState, &str, Fault); 9] = [
+            ("loop", CheckState::Failed, "stood still", |facts| facts.live = Err("it has stood still".to_owned())),
+            ("loop", CheckState::Warning, "2 times since the start, 3.5 s", |facts| {
+                facts.watchdog = WatchdogCounts { stalls: 2, stalled_ms: 3_500, pauses: 0 };
+            }),
+            ("loop", CheckState::Warning, "1 times", |facts| facts.watchdog.pauses = 1),
+            ("ready", CheckState::Failed, "no seed", |facts| facts.ready = Err("no seed has answered".to_owned())),
+            ("certificate", CheckState::Failed, "has ended", |facts| facts.certificate_ends = Duration::ZERO),
+            ("certificate", CheckState::Warning, "26 hours", |facts| facts.certificate_ends = Duration::from_hours(26)),
+            ("disk", CheckState::Failed, "4 writes", |facts| facts.counts.unwritten = 4),
+            ("queues", CheckState::Warning, "5 commands", |facts| facts.counts.inputs_dropped = 5),
+            ("members", CheckState::Warning, "1 of 3 down: web-3", |facts| {
+                facts.standing.down.push("web-3".to_owned())
+            }),
+        ];
+        let see = |facts: &Facts, check: &str, state, words: &str| {
+            let reports = judge(facts);
+            let fits =
+                |report: &&CheckReport| report.check == check && report.state == state && report.found.contains(words);
+            let found = reports.iter().find(fits);
+            assert!(found.is_some_and(|report| !report.hint.is_empty()), "{check} {words}: {reports:#?}");
+        };
+        for (check, state, words, break_it) in cases {
+            let mut facts = facts();
+            break_it(&mut facts);
+            see(&facts, check, state, words);
+        }
+        for (kind, check, state) in [
+            (TroubleKind::NameTaken, "names", CheckState::Failed),
+            (TroubleKind::KeyInUse, "names", CheckState::Failed),
+            (TroubleKind::MemberLimit, "members", CheckState::Failed),
+            (TroubleKind::Seed, "seeds", CheckState::Failed),
+            (TroubleKind::Generation, "clock", CheckState::Warning),
+            (TroubleKind::Join, "joins", CheckState::Warning),
+            (TroubleKind::Offender, "members", CheckState::Failed),
+        ] {
+            let facts = Facts { troubles: vec![trouble(kind, "it is so")], ..facts() };
+            see(&facts, check, state, "it is so (3 times)");
+        }
+    }
+}
