@@ -1,9 +1,13 @@
 //! Header fields between HTTP and the hop: what is carried, what ends at this node, what the mesh adds.
 
+mod passed_on;
+
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use starling_proto::ServiceName;
 use starling_proto::mesh::v1;
+
+pub(crate) use passed_on::{PassedOn, size};
 
 /// Marks an answer that the mesh itself made; its value is a [`starling_proto::ErrorCode`].
 pub(crate) const STARLING_ERROR: HeaderName = HeaderName::from_static("starling-error");
@@ -26,64 +30,19 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const HOP_BY_HOP: [HeaderName; 6] =
     [header::CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, header::TE, header::TRANSFER_ENCODING, header::UPGRADE];
 
-/// Removes every field that must not be passed on to the next hop. What remains of `TE` is that trailers are welcome:
-/// the mesh passes them on.
-pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let takes_trailers = headers.get_all(header::TE).iter().any(names_trailers);
-    if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-    }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
-    if takes_trailers {
-        headers.insert(header::TE, TRAILERS);
-    }
-}
-
-fn names_trailers(te: &HeaderValue) -> bool {
-    te.to_str().is_ok_and(|te| te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")))
-}
-
-/// Removes what only the mesh may say, from a request that an application sent.
-pub(crate) fn remove_claims(headers: &mut HeaderMap) {
-    headers.remove(STARLING_SOURCE);
-}
-
-/// The fields as they travel on the hop, but for those in `except`.
+/// The fields of trailers, as they travel on the hop.
 #[must_use]
-pub(crate) fn to_wire(headers: &HeaderMap, except: &[HeaderName]) -> Vec<v1::Header> {
-    let mut fields = Vec::with_capacity(headers.len());
-    for (name, value) in headers {
-        if except.contains(name) {
-            continue;
-        }
-        fields.push(v1::Header {
-            name: Bytes::copy_from_slice(name.as_str().as_bytes()),
-            value: Bytes::copy_from_slice(value.as_bytes()),
-        });
-    }
-    fields
+pub(crate) fn to_wire(headers: &HeaderMap) -> Vec<v1::Header> {
+    let field = |(name, value): (&HeaderName, &HeaderValue)| v1::Header {
+        name: Bytes::copy_from_slice(name.as_str().as_bytes()),
+        value: Bytes::copy_from_slice(value.as_bytes()),
+    };
+    headers.iter().map(field).collect()
 }
 
 /// The most that the fields of a head and its target may have together, in bytes: what common servers allow. With all that
 /// the hop adds they fit into [`starling_proto::frame::MAX_HEAD`].
 pub(crate) const MAX_FIELDS: usize = 64 * 1024;
-
-/// The bytes of these fields as HTTP/1.1 writes them.
-#[must_use]
-pub(crate) fn size(fields: &[v1::Header]) -> usize {
-    fields.iter().map(|field| field.name.len() + field.value.len() + 4).sum()
-}
 
 /// A field of the hop that HTTP does not allow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -96,12 +55,12 @@ pub(crate) struct BadField {
 }
 
 /// Fields from the hop. Values share the memory they arrived in. A peer's word on framing is not passed on: the HTTP
-/// library writes its own `Content-Length`, `Transfer-Encoding` and `Connection`.
+/// library writes its own `Content-Length`, `Transfer-Encoding` and `Connection`. There is room for so many `more`.
 ///
 /// # Errors
 /// If a name or value is not allowed in HTTP.
-pub(crate) fn from_wire(fields: Vec<v1::Header>) -> Result<HeaderMap, BadField> {
-    let mut headers = HeaderMap::with_capacity(fields.len() + 4);
+pub(crate) fn from_wire(fields: Vec<v1::Header>, more: usize) -> Result<HeaderMap, BadField> {
+    let mut headers = HeaderMap::with_capacity(fields.len() + more);
     for (index, field) in fields.into_iter().enumerate() {
         let name =
             HeaderName::from_bytes(&field.name).map_err(|_| BadField { index, what: "its name is not a token" })?;
@@ -142,10 +101,10 @@ pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn map(fields: &[(&str, &str)]) -> HeaderMap {
+    pub(crate) fn map(fields: &[(&str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
@@ -154,33 +113,9 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_one_connection_is_not_passed_on() {
-        let mut headers = map(&[
-            ("connection", "close, x-private"),
-            ("x-private", "1"),
-            ("keep-alive", "timeout=5"),
-            ("transfer-encoding", "chunked"),
-            ("te", "gzip"),
-            ("upgrade", "h2c"),
-            ("x-public", "2"),
-        ]);
-        remove_hop_by_hop(&mut headers);
-        assert_eq!(headers, map(&[("x-public", "2")]));
-    }
-
-    #[test]
-    fn that_trailers_are_welcome_is_passed_on() {
-        let mut headers = map(&[("connection", "TE"), ("te", "gzip, Trailers")]);
-        remove_hop_by_hop(&mut headers);
-        assert_eq!(headers, map(&[("te", "trailers")]));
-        assert_eq!(from_wire(to_wire(&headers, &[])).unwrap(), headers);
-    }
-
-    #[test]
     fn fields_survive_the_hop_in_order_and_number() {
         let headers = map(&[("accept", "a"), ("accept", "b"), ("x-one", "\u{e9}")]);
-        assert_eq!(from_wire(to_wire(&headers, &[])).unwrap(), headers);
-        assert_eq!(to_wire(&headers, &[header::ACCEPT]).len(), 1);
+        assert_eq!(from_wire(to_wire(&headers), 0).unwrap(), headers);
     }
 
     #[test]
@@ -189,10 +124,10 @@ mod tests {
             name: Bytes::from_static(name),
             value: Bytes::from_static(value),
         };
-        assert!(from_wire(vec![field(b"x y", b"1")]).is_err());
-        assert_eq!(from_wire(vec![field(b"a", b"1"), field(b"x", b"1\r\n2")]).unwrap_err().index, 1);
+        assert!(from_wire(vec![field(b"x y", b"1")], 0).is_err());
+        assert_eq!(from_wire(vec![field(b"a", b"1"), field(b"x", b"1\r\n2")], 0).unwrap_err().index, 1);
         let framing = vec![field(b"content-length", b"3"), field(b"transfer-encoding", b"chunked")];
-        assert!(from_wire(framing).unwrap().is_empty());
+        assert!(from_wire(framing, 0).unwrap().is_empty());
     }
 
     #[test]

@@ -115,7 +115,7 @@ impl<O: Observer + Unpin> Body for HopBody<O> {
                 if trailers.headers.is_empty() {
                     return Poll::Ready(None);
                 }
-                let headers = fields::from_wire(trailers.headers)?;
+                let headers = fields::from_wire(trailers.headers, 0)?;
                 Poll::Ready(Some(Ok(BodyFrame::trailers(headers))))
             }
             Poll::Ready(Err(error)) => {

@@ -1,6 +1,7 @@
 //! Requests that arrive from the mesh: checked against the caller's certificate, then given to a local application.
 
 pub(crate) mod http;
+mod local_connection;
 pub(crate) mod local_pool;
 pub(crate) mod offers;
 mod tcp;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use starling_policy::authorize::{Permit, check_identity};
 use starling_proto::mesh::v1::{self, Protocol};
-use starling_proto::{ErrorCode, ServiceName, frame};
+use starling_proto::{ErrorCode, frame};
 use starling_transport::{Connection, PeerIdentity, RecvHalf, SendHalf};
 
 use crate::failure::Failure;
@@ -84,10 +85,10 @@ fn reject_unread(shard: &Shard, mut send: SendHalf, mut recv: RecvHalf, code: Er
 /// Is the caller who it says it is, and is what it wants offered here?
 fn admit(shard: &Shard, peer: &PeerIdentity, head: &v1::StreamHeader) -> Result<(Arc<Offer>, Permit), Failure> {
     let bad = |what: &str, error| Failure::new(ErrorCode::HopProtocol, format!("{what}: {error}"));
-    let destination = ServiceName::from_path(&head.destination).map_err(|e| bad("destination", e))?;
+    let destination = shard.names.read(&head.destination).map_err(|e| bad("destination", e))?;
     let source = match head.source.as_str() {
         "" => None,
-        path => Some(ServiceName::from_path(path).map_err(|e| bad("source", e))?),
+        path => Some(shard.names.read(path).map_err(|e| bad("source", e))?),
     };
     let plane = &shard.plane;
     let permit = check_identity(&peer.services, plane.identity.services(), source.as_ref(), &destination)

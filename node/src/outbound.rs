@@ -1,6 +1,8 @@
 //! Requests that leave local applications: where they go is known by the way they came in.
 
+mod activity;
 mod answer_body;
+mod asked;
 mod attempt;
 mod call;
 mod destination;

@@ -93,19 +93,19 @@ impl Record {
         self.inner.as_mut().expect("a record is over only when it is dropped")
     }
 
-    /// Takes the request's place in its trace out of its fields, or begins one; gives what the next hop is told.
-    pub(crate) fn trace(&mut self, headers: &mut HeaderMap, shard: &Shard) -> Bytes {
+    /// Finds the request's place in its trace, or begins one; the next hop is told its context.
+    pub(crate) fn trace(&mut self, headers: &HeaderMap, shard: &Shard) -> Hop {
         let hop = Hop::of_headers(headers, self.telemetry.sampler(), &mut *shard.rng());
         self.inner().trace = Some(hop);
-        hop.context.to_bytes()
+        hop
     }
 
     /// The same for a request that another node sent.
-    pub(crate) fn trace_of(&mut self, traceparent: &[u8], shard: &Shard) -> Bytes {
+    pub(crate) fn trace_of(&mut self, traceparent: &[u8], shard: &Shard) -> Hop {
         let incoming = (!traceparent.is_empty()).then_some(traceparent);
         let hop = Hop::of_request(incoming, self.telemetry.sampler(), &mut *shard.rng());
         self.inner().trace = Some(hop);
-        hop.context.to_bytes()
+        hop
     }
 
     /// It is sent to this endpoint.
@@ -204,6 +204,6 @@ impl Drop for Record {
                 inner.status = ErrorCode::Cancelled.status();
             }
         }
-        self.telemetry.on_request(inner);
+        self.telemetry.on_request(&inner);
     }
 }

@@ -1,6 +1,7 @@
 //! A shard: one thread with a single-threaded runtime, its sockets, its connections. A request never leaves it.
 
 mod links;
+mod names;
 mod warm;
 
 use std::net::{IpAddr, SocketAddrV4};
@@ -21,6 +22,7 @@ use crate::inbound::{self, LocalBody};
 use crate::mesh::Mesh;
 use crate::outbound::{Way, entry};
 use crate::plane::Plane;
+use names::Names;
 
 /// Idle connections to local applications are looked through this often.
 const EXPIRE_EVERY: Duration = Duration::from_secs(2);
@@ -32,6 +34,8 @@ pub(crate) struct Shard {
     pub(crate) local_http: LocalPool<LocalBody>,
     /// For connections of local programs: each holds one while it is open.
     pub(crate) places: Arc<Semaphore>,
+    /// Services that peers name.
+    pub(crate) names: Names,
     rng: Mutex<SmallRng>,
 }
 
@@ -115,6 +119,7 @@ async fn run(plan: ShardPlan, ready: &std::sync::mpsc::Sender<Result<Pool, Strin
         pool: Pool::start(Arc::clone(&dialer), settings),
         local_http: LocalPool::default(),
         places: Arc::new(Semaphore::new(places)),
+        names: Names::default(),
         rng: Mutex::new(SmallRng::from_rng(&mut rand::rng())),
     });
     for (listener, way) in ways {

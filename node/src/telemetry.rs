@@ -1,8 +1,7 @@
 //! What a node tells of itself: metrics, access log, traces, and the summary behind `starling stat`.
 //!
 //! One [`Telemetry`] a node, shared by its shards. The request path hands over one [`RequestRecord`] when a request is
-//! over; it is counted by a few atomic additions and moved into a queue. Formatting, writing and sending are done
-//! elsewhere.
+//! over; it is counted by a few atomic additions, and its line appended to a buffer. Writing and sending are done elsewhere.
 
 mod access_log;
 mod exposition;
@@ -100,7 +99,7 @@ impl Telemetry {
     }
 
     /// A request, or a TCP connection, is over.
-    pub fn on_request(&self, record: RequestRecord) {
+    pub fn on_request(&self, record: &RequestRecord) {
         let route = self.routes.route(record.direction, record.src.as_ref(), &record.dst);
         if let Some(method) = &record.method {
             route.on_request(method, record.status, record.endpoint.is_some(), record.duration);

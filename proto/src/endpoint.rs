@@ -36,12 +36,20 @@ impl FromStr for Protocol {
     }
 }
 
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Protocol {
+    /// The word in configurations, log lines and tables.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Self::Http => "http",
             Self::Tcp => "tcp",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

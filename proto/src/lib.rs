@@ -4,13 +4,14 @@
 //! - [`NodeId`], [`Generation`], [`NodeAddress`], [`MemberIdentity`]: who a node is and where
 //! - [`ServiceName`], [`ServicePattern`], [`SpiffeId`], [`TrustDomain`]: what things are called
 //! - [`Endpoint`]: one instance of a service, as the data plane sees it
-//! - [`decode`]: decoders with a bound; [`frame`]: the frames of a hop stream; [`error_code`]: what went wrong, in a word
+//! - [`decode`]: decoders with a bound; [`frame`] and [`head`]: what a hop stream is made of; [`error_code`]: what went wrong, in a word
 
 pub mod decode;
 mod endpoint;
 pub mod error_code;
 pub mod frame;
 mod group_key;
+pub mod head;
 mod id;
 mod member;
 mod service;

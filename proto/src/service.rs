@@ -84,6 +84,12 @@ impl ServiceName {
         &self.path[NS.len()..NS.len() + usize::from(self.namespace_len)]
     }
 
+    /// Is its namespace the one of services that name none?
+    #[must_use]
+    pub fn is_in_default_namespace(&self) -> bool {
+        self.namespace() == DEFAULT_NAMESPACE
+    }
+
     /// Its name within the namespace.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -107,7 +113,7 @@ impl FromStr for ServiceName {
 impl fmt::Display for ServiceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;
-        if self.namespace() != DEFAULT_NAMESPACE {
+        if !self.is_in_default_namespace() {
             write!(f, ".{}", self.namespace())?;
         }
         Ok(())

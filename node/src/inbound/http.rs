@@ -1,16 +1,15 @@
 //! HTTP/1.1 to a local application.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Uri, Version};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use starling_proto::head::AnswerHead;
 use starling_proto::mesh::v1;
 use starling_proto::{ErrorCode, Protocol};
 use starling_transport::{RecvHalf, SendHalf, StreamError};
@@ -18,7 +17,7 @@ use starling_transport::{RecvHalf, SendHalf, StreamError};
 use super::local_pool::{Answered, LocalError};
 use super::{Arrival, fail};
 use crate::failure::Failure;
-use crate::fields;
+use crate::fields::{self, PassedOn};
 use crate::hop_body::{HopBody, HopBodyError, Observer};
 use crate::record::Record;
 use crate::relay::Counts;
@@ -26,6 +25,9 @@ use crate::relay::Counts;
 /// An answer larger than this may lie in the stream's buffers for long, since its caller reads slowly. It counts as under
 /// way until it has arrived, so that a node that stops does not cut it.
 const FLUSHED_WITHOUT_CARE: u64 = 64 * 1024;
+
+/// Fields that the mesh adds to a request, at most.
+const ADDED_FIELDS: usize = 6;
 
 /// The request's body on its way to the application.
 pub(crate) type LocalBody = HopBody<CountUp>;
@@ -45,15 +47,15 @@ impl Observer for CountUp {
     fn on_failure(&mut self, _: &HopBodyError) {}
 }
 
-pub(super) async fn serve(arrival: Arrival, mut send: SendHalf, recv: RecvHalf) {
+pub(super) async fn serve(mut arrival: Arrival, mut send: SendHalf, recv: RecvHalf) {
     let mut record = Record::inbound(&arrival, Protocol::Http);
     let in_flight = arrival.offer.begin();
     let counts = (!arrival.head.no_body).then(Arc::<Counts>::default);
     if let Some(counts) = &counts {
         record.follow(counts);
     }
-    let traceparent = record.trace_of(&arrival.head.traceparent, &arrival.shard);
-    let request = match to_request(&arrival, recv, counts, traceparent) {
+    let traceparent = record.trace_of(&arrival.head.traceparent, &arrival.shard).context.text();
+    let request = match to_request(&mut arrival, recv, counts, &traceparent) {
         Ok(request) => request,
         Err(failure) => {
             record.fail(&failure);
@@ -86,12 +88,12 @@ pub(super) async fn serve(arrival: Arrival, mut send: SendHalf, recv: RecvHalf) 
 
 /// The request as the application gets it.
 fn to_request(
-    arrival: &Arrival,
+    arrival: &mut Arrival,
     recv: RecvHalf,
     counts: Option<Arc<Counts>>,
-    traceparent: Bytes,
+    traceparent: &[u8],
 ) -> Result<Request<LocalBody>, Failure> {
-    let head = &arrival.head;
+    let head = &mut arrival.head;
     let bad = |what: &str| Failure::new(ErrorCode::HopProtocol, what);
     let body = if head.no_body {
         HopBody::empty(CountUp(None))
@@ -102,9 +104,10 @@ fn to_request(
     *request.method_mut() = Method::from_bytes(&head.method).map_err(|_| bad("the method is not a token"))?;
     *request.uri_mut() = Uri::from_maybe_shared(head.target.clone()).map_err(|_| bad("the target is not a path"))?;
     *request.version_mut() = Version::HTTP_11;
-    let mut headers = fields::from_wire(head.headers.clone()).map_err(|error| bad(&error.to_string()))?;
+    let headers = std::mem::take(&mut head.headers);
+    let mut headers = fields::from_wire(headers, ADDED_FIELDS).map_err(|error| bad(&error.to_string()))?;
     fields::tell_application(&mut headers, arrival.permit.source(), &head.authority);
-    if let Ok(value) = HeaderValue::from_maybe_shared(traceparent) {
+    if let Ok(value) = HeaderValue::from_bytes(traceparent) {
         headers.insert(fields::TRACEPARENT, value);
     }
     if head.has_content_length {
@@ -142,44 +145,42 @@ async fn pass_on(
     send: &mut SendHalf,
     record: &mut Record,
 ) -> Result<(), Failure> {
-    let Answered { response, sender } = answered;
-    let (mut parts, mut body) = response.into_parts();
-    let length = fields::content_length(&parts.headers);
-    fields::remove_hop_by_hop(&mut parts.headers);
-    let mut head = v1::ResponseHead {
-        status: parts.status.as_u16().into(),
-        headers: fields::to_wire(&parts.headers, &[CONTENT_LENGTH]),
-        content_length: length.unwrap_or(0),
-        has_content_length: length.is_some(),
-        load: Some(arrival.offer.load(arrival.shard.plane.epoch)),
-        ..Default::default()
-    };
-    if fields::size(&head.headers) > fields::MAX_FIELDS {
+    let Answered { response, mut connection } = answered;
+    let (parts, mut body) = response.into_parts();
+    let passed_on = PassedOn::of(&parts.headers);
+    let lines = || passed_on.lines(|name| *name == CONTENT_LENGTH);
+    if fields::size(lines()) > fields::MAX_FIELDS {
         let detail = format!("{}: its answer's head has over {} bytes", arrival.offer.address, fields::MAX_FIELDS);
         return Err(Failure::new(ErrorCode::UpstreamProtocol, detail));
     }
+    let head = |no_body| AnswerHead {
+        status: parts.status.as_u16(),
+        headers: lines(),
+        no_body,
+        content_length: fields::content_length(&parts.headers),
+        load: arrival.offer.load(arrival.shard.plane.epoch),
+    };
     let broken = |error| Failure::new(ErrorCode::UpstreamReset, format!("{}: {error}", arrival.offer.address));
     let caller = |error: StreamError| Failure::new(ErrorCode::Cancelled, error.to_string());
-    let first = at_hand(&mut body).await;
-    let mut ended = match first {
-        None => {
-            send.send_head_and(&head, Bytes::new(), false).await.map_err(caller)?;
+    let mut ended = match connection.at_hand(&mut body) {
+        // It travels in one packet with the head if it is here.
+        Poll::Pending => {
+            connection.run(send.send_head_and(head(false), Bytes::new(), false)).await.map_err(caller)?;
             false
         }
-        Some(None) => {
-            head.no_body = true;
-            send.send_head_and(&head, Bytes::new(), true).await.map_err(caller)?;
+        Poll::Ready(None) => {
+            send.send_head_and(head(true), Bytes::new(), true).await.map_err(caller)?;
             true
         }
-        Some(Some(frame)) => match frame.map_err(broken)?.into_data() {
+        Poll::Ready(Some(frame)) => match frame.map_err(broken)?.into_data() {
             Ok(data) => {
                 let last = body.is_end_stream();
                 record.on_answered(data.len());
-                send.send_head_and(&head, data, last).await.map_err(caller)?;
+                connection.run(send.send_head_and(head(false), data, last)).await.map_err(caller)?;
                 last
             }
             Err(frame) => {
-                send.send_head_and(&head, Bytes::new(), false).await.map_err(caller)?;
+                send.send_head_and(head(false), Bytes::new(), false).await.map_err(caller)?;
                 send.send_trailers(&to_trailers(frame)).await.map_err(caller)?;
                 true
             }
@@ -188,7 +189,7 @@ async fn pass_on(
     while !ended {
         let frame = tokio::select! {
             biased;
-            frame = body.frame() => frame.transpose().map_err(broken)?,
+            frame = connection.run(body.frame()) => frame.transpose().map_err(broken)?,
             // The application may be silent for long: its next piece is not what tells it that nobody listens.
             gone = send.stopped() => return Err(caller(gone.err().unwrap_or(StreamError::Closed))),
         };
@@ -199,7 +200,7 @@ async fn pass_on(
             }
             Some(Ok(data)) => {
                 record.on_answered(data.len());
-                send.send_data(data).await.map_err(caller)?;
+                connection.run(send.send_data(data)).await.map_err(caller)?;
             }
             Some(Err(frame)) => {
                 send.send_trailers(&to_trailers(frame)).await.map_err(caller)?;
@@ -207,31 +208,12 @@ async fn pass_on(
             }
         }
     }
-    arrival.shard.local_http.put_back(arrival.offer.address, sender);
     record.on_done();
+    arrival.shard.local_http.put_back(arrival.offer.address, connection).await;
     Ok(())
 }
 
 fn to_trailers(frame: Frame<Bytes>) -> v1::Trailers {
     let headers = frame.into_trailers().unwrap_or_default();
-    v1::Trailers { headers: fields::to_wire(&headers, &[]), load: None }
-}
-
-/// The first piece of the body if it is here already, so that it travels in one packet with the head. The library reads
-/// a body only once it is asked for, on a task of its own: that one gets a turn or two. `None` if it is not here yet.
-async fn at_hand(body: &mut Incoming) -> Option<Option<Result<Frame<Bytes>, hyper::Error>>> {
-    const TURNS: usize = 2;
-    if body.is_end_stream() {
-        return Some(None);
-    }
-    for turn in 0..=TURNS {
-        let polled = Pin::new(&mut *body).poll_frame(&mut Context::from_waker(Waker::noop()));
-        if let Poll::Ready(frame) = polled {
-            return Some(frame);
-        }
-        if turn < TURNS {
-            tokio::task::yield_now().await;
-        }
-    }
-    None
+    v1::Trailers { headers: fields::to_wire(&headers), load: None }
 }

@@ -6,18 +6,15 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use starling_proto::ErrorCode;
 use tokio::net::TcpStream;
 
-use bytes::Bytes;
-
+use super::local_connection::LocalConnection;
 use crate::failure::Failure;
-use crate::fields;
 
 /// Idle connections kept for each application.
 const MAX_IDLE: usize = 64;
@@ -66,28 +63,28 @@ impl From<LocalError> for Failure {
     }
 }
 
-struct Idle<B> {
-    sender: SendRequest<B>,
+struct Idle<B: Body + 'static> {
+    connection: LocalConnection<B>,
     since: Instant,
 }
 
 /// The connections of one shard.
-pub(crate) struct LocalPool<B> {
+pub(crate) struct LocalPool<B: Body + 'static> {
     idle: Mutex<BTreeMap<SocketAddr, Vec<Idle<B>>>>,
 }
 
-impl<B> Default for LocalPool<B> {
+impl<B: Body + 'static> Default for LocalPool<B> {
     fn default() -> Self {
         Self { idle: Mutex::new(BTreeMap::new()) }
     }
 }
 
-/// An answer, and the connection it comes on: give it back once the body has been read whole.
-pub(crate) struct Answered<B> {
+/// An answer, and the connection it comes on: its body is to be read while that goes on ([`LocalConnection::run`]).
+pub(crate) struct Answered<B: Body + 'static> {
     /// The application's answer.
     pub(crate) response: Response<Incoming>,
-    /// For [`LocalPool::put_back`].
-    pub(crate) sender: SendRequest<B>,
+    /// For [`LocalPool::put_back`], once the body has been read whole.
+    pub(crate) connection: LocalConnection<B>,
 }
 
 impl<B> LocalPool<B>
@@ -102,13 +99,13 @@ where
     /// If no connection could be made, or the exchange on it failed.
     pub(crate) async fn send(&self, address: SocketAddr, mut request: Request<B>) -> Result<Answered<B>, LocalError> {
         loop {
-            let (mut sender, kept) = match self.take(address) {
-                Some(sender) => (sender, true),
+            let (mut connection, kept) = match self.take(address) {
+                Some(connection) => (connection, true),
                 // Boxed: rare, and large to carry along in every request.
                 None => (Box::pin(connect(address)).await?, false),
             };
-            match sender.try_send_request(request).await {
-                Ok(response) => return Ok(Answered { response, sender }),
+            match connection.send(request).await {
+                Ok(response) => return Ok(Answered { response, connection }),
                 Err(mut error) => match error.take_message() {
                     // Nothing was written: the application had closed the kept connection.
                     Some(unsent) if kept => request = unsent,
@@ -118,24 +115,28 @@ where
         }
     }
 
-    /// The most recently used connection that is open, ready and not idle for too long.
-    fn take(&self, address: SocketAddr) -> Option<SendRequest<B>> {
+    /// The most recently used connection that is open, ready and not idle for too long. Those that are not are closed.
+    fn take(&self, address: SocketAddr) -> Option<LocalConnection<B>> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let connections = idle.get_mut(&address)?;
-        let usable = |idle: &Idle<B>| idle.sender.is_ready() && idle.since.elapsed() < IDLE_TIMEOUT;
-        let place = connections.iter().rposition(usable)?;
-        Some(connections.remove(place).sender)
+        while let Some(mut idle) = connections.pop() {
+            if idle.since.elapsed() < IDLE_TIMEOUT && idle.connection.is_ready() {
+                return Some(idle.connection);
+            }
+        }
+        None
     }
 
-    /// Keeps a connection whose answer has been read whole.
-    pub(crate) fn put_back(&self, address: SocketAddr, sender: SendRequest<B>) {
-        if sender.is_closed() {
+    /// Keeps a connection whose answer has been read whole. Waits for that part of the request that is still to be sent:
+    /// an application may answer before it has read everything.
+    pub(crate) async fn put_back(&self, address: SocketAddr, mut connection: LocalConnection<B>) {
+        if !connection.is_ready() && !connection.ready().await {
             return;
         }
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let connections = idle.entry(address).or_default();
         if connections.len() < MAX_IDLE {
-            connections.push(Idle { sender, since: Instant::now() });
+            connections.push(Idle { connection, since: Instant::now() });
         }
     }
 
@@ -143,7 +144,7 @@ where
     pub(crate) fn expire(&self) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         for connections in idle.values_mut() {
-            connections.retain(|idle| idle.since.elapsed() < IDLE_TIMEOUT && !idle.sender.is_closed());
+            connections.retain_mut(|idle| idle.since.elapsed() < IDLE_TIMEOUT && idle.connection.is_ready());
         }
         idle.retain(|_, connections| !connections.is_empty());
     }
@@ -165,22 +166,12 @@ pub(crate) async fn connect_tcp(address: SocketAddr) -> Result<TcpStream, LocalE
     Ok(stream)
 }
 
-async fn connect<B>(address: SocketAddr) -> Result<SendRequest<B>, LocalError>
+async fn connect<B>(address: SocketAddr) -> Result<LocalConnection<B>, LocalError>
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let stream = connect_tcp(address).await?;
-    let (sender, connection) = http1::Builder::new()
-        .max_buf_size(fields::MAX_FIELDS)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|source| LocalError::Exchange { address, source })?;
-    tokio::spawn(async move {
-        // How it ended is told to whoever waits for an answer on it.
-        let _ = connection.await;
-    });
-    Ok(sender)
+    LocalConnection::start(connect_tcp(address).await?, address).await
 }
 
 #[cfg(test)]
@@ -216,11 +207,9 @@ mod tests {
         });
         let pool = LocalPool::default();
         for _ in 0..2 {
-            let answered = pool.send(address, get()).await.unwrap();
-            assert_eq!(answered.response.into_body().collect().await.unwrap().to_bytes(), "ok");
-            let mut sender = answered.sender;
-            sender.ready().await.unwrap();
-            pool.put_back(address, sender);
+            let Answered { response, mut connection } = pool.send(address, get()).await.unwrap();
+            assert_eq!(connection.run(response.into_body().collect()).await.unwrap().to_bytes(), "ok");
+            pool.put_back(address, connection).await;
         }
         drop(pool);
         server.await.unwrap();

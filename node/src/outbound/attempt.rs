@@ -47,15 +47,15 @@ impl<E: Into<Failure>> From<E> for Unanswered {
     }
 }
 
-impl Call {
+impl Call<'_> {
     /// Chooses an endpoint, sends the request, and waits for the head of the answer.
     pub(super) async fn attempt(&mut self) -> Result<Answered, Lost> {
         let nowhere = |failure| Lost { endpoint: None, failure, again_after: None };
-        let pick = reach::pick(&self.shard, &self.cluster, &self.tries).map_err(nowhere)?;
+        let pick = reach::pick(self.shard, &self.cluster, &self.tries).map_err(nowhere)?;
         let endpoint = Arc::clone(pick.endpoint());
         let key = &endpoint.key;
         let lost = |failure, again_after| Lost { endpoint: Some(key.clone()), failure, again_after };
-        let connection = match reach::connect(&self.shard, &self.cluster, &self.tries, self.deadline, &endpoint).await {
+        let connection = match reach::connect(self.shard, &self.cluster, &self.tries, self.deadline, &endpoint).await {
             Ok(connection) => connection,
             Err(failure) => {
                 reach::failed(pick, &failure);
@@ -79,11 +79,10 @@ impl Call {
         key: &EndpointKey,
     ) -> Result<(v1::ResponseHead, RecvHalf), Unanswered> {
         let (mut send, mut recv) = connection.open().await?;
-        self.head.attempt = self.tries.number();
-        self.head.instance = key.instance;
-        self.head.deadline_ms = self.deadline.for_hop(Instant::now());
-        let whole = self.upload.is_none();
-        send.send_head_and(&self.head, Bytes::new(), whole).await?;
+        let traceparent = self.asked.traceparent();
+        let left = self.deadline.for_hop(Instant::now());
+        let head = self.asked.head(self.tries.number(), key.instance, left, traceparent.as_ref());
+        send.send_head_and(head, Bytes::new(), self.upload.is_none()).await?;
         let pumping = self.start_pump(send);
         match self.wait(connection, key, &mut recv, pumping).await {
             Ok(head) => Ok((head, recv)),

@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST};
+use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 use starling_proto::ErrorCode;
-use starling_proto::mesh::v1;
 use starling_routing::{Cluster, Deadline, Outcome, RetryPolicy, Tries, Verdict, is_idempotent, parse_timeout};
 
 use super::Destination;
+use super::activity::Serving;
 use super::answer_body::{AnswerBody, Download};
+use super::asked::Asked;
 use super::attempt::Answered;
 use super::upload::Upload;
 use crate::answer;
@@ -26,27 +27,29 @@ use crate::record::Record;
 use crate::shard::Shard;
 
 /// A request on its way.
-pub(super) struct Call {
-    pub(super) shard: Arc<Shard>,
+pub(super) struct Call<'c> {
+    pub(super) shard: &'c Shard,
     pub(super) cluster: Arc<Cluster>,
-    pub(super) head: v1::StreamHeader,
+    pub(super) asked: Asked<'c>,
     /// `None`: there is no body.
     pub(super) upload: Option<Upload<Incoming>>,
     pub(super) idempotent: bool,
     pub(super) deadline: Deadline,
     pub(super) tries: Tries,
     pub(super) record: Record,
+    pub(super) serving: Serving,
 }
 
 /// Answers a request for `to`.
 pub(super) async fn answer(
-    shard: &Arc<Shard>,
+    shard: &Shard,
     to: &Destination,
     request: Request<Incoming>,
     peer: Option<SocketAddr>,
+    serving: Serving,
 ) -> Response<AnswerBody> {
     let started = Instant::now();
-    let (mut parts, body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let mut record = Record::outbound(shard, &to.service, &parts, peer, started);
     let service = &to.service;
     let Some(cluster) = shard.plane.clusters.load().cluster(service).cloned() else {
@@ -58,19 +61,19 @@ pub(super) async fn answer(
         Ok(wishes) => wishes,
         Err(detail) => return refuse(record, to, &Failure::new(ErrorCode::BadRequest, detail)),
     };
-    let traceparent = record.trace(&mut parts.headers, shard);
+    let hop = record.trace(&parts.headers, shard);
     let upload = (!body.is_end_stream()).then(|| Upload::new(body));
     if let Some(upload) = &upload {
         record.follow_upload(upload);
     }
-    let head = stream_header(shard, to, &mut parts, traceparent, upload.is_none());
+    let asked = Asked::new(shard, to, &parts, hop, upload.is_none());
     // The library lets heads of up to twice its own limit through.
-    if head.target.len() + fields::size(&head.headers) > fields::MAX_FIELDS {
+    if asked.size() > fields::MAX_FIELDS {
         let detail = format!("a request's head may have {} bytes", fields::MAX_FIELDS);
         return refuse(record, to, &Failure::new(ErrorCode::HeaderTooLarge, detail));
     }
     let idempotent = is_idempotent(parts.method.as_str());
-    Call { shard: Arc::clone(shard), cluster, head, upload, idempotent, deadline, tries, record }.run(to).await
+    Call { shard, cluster, asked, upload, idempotent, deadline, tries, record, serving }.run(to).await
 }
 
 /// What the caller asks for in header fields of ours: a deadline, a number of retries.
@@ -87,49 +90,7 @@ fn wishes(parts: &Parts, now: Instant, timeout: std::time::Duration) -> Result<(
     Ok((deadline, Tries::new(policy)))
 }
 
-fn stream_header(
-    shard: &Shard,
-    to: &Destination,
-    parts: &mut Parts,
-    traceparent: Bytes,
-    no_body: bool,
-) -> v1::StreamHeader {
-    fields::remove_hop_by_hop(&mut parts.headers);
-    fields::remove_claims(&mut parts.headers);
-    let authority = authority(shard, to, parts);
-    let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let length = if no_body { None } else { fields::content_length(&parts.headers) };
-    v1::StreamHeader {
-        protocol: v1::Protocol::Http.into(),
-        source: shard.plane.source.as_ref().map(|s| s.path().to_owned()).unwrap_or_default(),
-        destination: to.service.path().to_owned(),
-        destination_port: to.port.into(),
-        method: Bytes::copy_from_slice(parts.method.as_str().as_bytes()),
-        target: Bytes::copy_from_slice(target.as_bytes()),
-        authority,
-        headers: fields::to_wire(&parts.headers, &[HOST, CONTENT_LENGTH, fields::TRACEPARENT]),
-        traceparent,
-        no_body,
-        content_length: length.unwrap_or(0),
-        has_content_length: length.is_some(),
-        ..Default::default()
-    }
-}
-
-/// What the application asked for: the target's own word counts before `Host` (RFC 9112, section 3.2.2). HTTP/1.0 may
-/// name nothing; what it reaches is then named by the mesh.
-fn authority(shard: &Shard, to: &Destination, parts: &Parts) -> Bytes {
-    if let Some(authority) = parts.uri.authority() {
-        let host = authority.as_str().rsplit('@').next().unwrap_or_default();
-        return Bytes::copy_from_slice(host.as_bytes());
-    }
-    match parts.headers.get(HOST) {
-        Some(host) if !host.is_empty() => Bytes::copy_from_slice(host.as_bytes()),
-        _ => Bytes::from(format!("{}.{}", to.service, shard.plane.suffix)),
-    }
-}
-
-impl Call {
+impl Call<'_> {
     async fn run(mut self, to: &Destination) -> Response<AnswerBody> {
         loop {
             let lost = match self.attempt().await {
@@ -154,7 +115,7 @@ impl Call {
         let Answered { head, recv, mut pick, outstanding } = answered;
         let now = Instant::now();
         let status = u16::try_from(head.status).ok().and_then(|status| StatusCode::from_u16(status).ok());
-        let headers = fields::from_wire(head.headers);
+        let headers = fields::from_wire(head.headers, 1);
         let (Some(status), Ok(mut headers)) = (status, headers) else {
             pick.on_outcome(Outcome::Failed, now);
             return refuse(self.record, to, &Failure::new(ErrorCode::HopProtocol, "the far node's answer is not HTTP"));
@@ -166,7 +127,7 @@ impl Call {
         }
         // What an application repeats of an answer that it got is not the mesh's word on this one.
         headers.remove(fields::STARLING_ERROR);
-        let download = Download { pick, record: self.record, _outstanding: outstanding };
+        let download = Download { pick, record: self.record, _outstanding: outstanding, _serving: self.serving };
         let body = if head.no_body {
             HopBody::empty(download)
         } else {

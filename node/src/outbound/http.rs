@@ -8,10 +8,12 @@ use std::time::Duration;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use starling_proto::ErrorCode;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
+use super::activity::{Activity, Serving};
 use super::answer_body::AnswerBody;
 use super::{Destination, Way, call, tcp};
 use crate::answer;
@@ -19,7 +21,8 @@ use crate::failure::Failure;
 use crate::fields;
 use crate::shard::Shard;
 
-/// How long a client may take to send the head of a request.
+/// A connection on which neither a request is under way nor one came whole is let go after this time, or twice as long at
+/// most: it is looked at so often only, since a timer for each request costs more than all else that a head does.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Serves one connection until it ends; on drain, until its current request is answered.
@@ -28,22 +31,33 @@ pub(super) async fn serve(shard: Arc<Shard>, stream: TcpStream, way: Way) {
     let _holding = drain.hold();
     let peer = stream.peer_addr().ok();
     let telemetry = Arc::clone(&shard.plane.telemetry);
-    let service = service_fn(move |request| {
-        let (shard, way) = (Arc::clone(&shard), way.clone());
-        async move { Ok::<_, Infallible>(answer_one(&shard, &way, request, peer).await) }
+    let activity = Activity::default();
+    let service = service_fn(|request| {
+        let (shard, way, serving) = (&shard, &way, activity.begin());
+        async move { Ok::<_, Infallible>(answer_one(shard, way, request, peer, serving).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(fields::MAX_FIELDS)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::pin!(connection);
-    let end = tokio::select! {
-        end = connection.as_mut() => end,
-        () = drain.started() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let mut draining = false;
+    let mut looks = tokio::time::interval_at(Instant::now() + HEAD_TIMEOUT, HEAD_TIMEOUT);
+    let mut seen = activity.begun();
+    let end = loop {
+        tokio::select! {
+            biased;
+            end = connection.as_mut() => break end,
+            () = drain.started(), if !draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            _ = looks.tick() => {
+                let before = std::mem::replace(&mut seen, activity.begun());
+                if before == seen && activity.is_idle() {
+                    return;
+                }
+            }
         }
     };
     if let Err(error) = end
@@ -59,6 +73,7 @@ async fn answer_one(
     way: &Way,
     mut request: Request<Incoming>,
     peer: Option<SocketAddr>,
+    serving: Serving,
 ) -> Response<AnswerBody> {
     match way {
         Way::To { .. } if request.method() == Method::CONNECT => {
@@ -66,13 +81,13 @@ async fn answer_one(
                 Failure::new(ErrorCode::BadRequest, "CONNECT is for proxy.http: this address leads to one service");
             call::own(answer::to_error(&failure, ""))
         }
-        Way::To { destination, .. } => call::answer(shard, destination, request, peer).await,
+        Way::To { destination, .. } => call::answer(shard, destination, request, peer, serving).await,
         Way::Proxy => match Destination::of_target(request.uri(), &shard.plane.suffix) {
             Ok(destination) if request.method() == Method::CONNECT => {
                 let upgrade = hyper::upgrade::on(&mut request);
                 Box::pin(tcp::tunnel(shard, destination, upgrade, peer)).await
             }
-            Ok(destination) => call::answer(shard, &destination, request, peer).await,
+            Ok(destination) => call::answer(shard, &destination, request, peer, serving).await,
             Err(error) => {
                 let failure = Failure::new(ErrorCode::NotAMeshName, error.to_string());
                 call::own(answer::to_error(&failure, ""))

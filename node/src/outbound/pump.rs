@@ -27,7 +27,7 @@ pub(super) async fn pump(upload: Upload<Incoming>, mut send: SendHalf) -> Result
         match poll_fn(|cx| upload.poll_next(&mut cursor, cx)).await {
             Some(Ok(Piece::Data(data))) => send.send_data(data).await?,
             Some(Ok(Piece::Trailers(headers))) => {
-                let trailers = v1::Trailers { headers: fields::to_wire(&headers, &[]), load: None };
+                let trailers = v1::Trailers { headers: fields::to_wire(&headers), load: None };
                 send.send_trailers(&trailers).await?;
             }
             Some(Err(error)) => {

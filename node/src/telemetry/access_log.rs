@@ -1,5 +1,6 @@
 //! The access log: one line of JSON for each request, written by a thread of its own.
 
+mod lanes;
 mod line;
 mod writer;
 
@@ -9,23 +10,19 @@ use std::sync::atomic::{
     AtomicBool, AtomicU64,
     Ordering::{Relaxed, Release},
 };
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{JoinHandle, Thread};
 
 use super::RequestRecord;
 use crate::config;
+use lanes::Lanes;
 use writer::Writer;
-
-/// Records that wait to be written, at most: a tenth of a second at 20,000 requests a second.
-const QUEUE: usize = 2_048;
 
 /// The access log of a node.
 ///
-/// The request path moves a record into a bounded queue without a lock or a system call; one thread formats and writes
-/// them in batches. When it can't keep up, records are dropped and counted: a slow disk never slows a request.
+/// The request path appends a line to the lane of its shard, without a system call or an allocation; one thread writes
+/// what waits in the lanes. When it can't keep up, lines are dropped and counted: a slow disk never slows a request.
 #[derive(Debug)]
 pub struct AccessLog {
-    queue: SyncSender<RequestRecord>,
     thread: Option<JoinHandle<()>>,
     writer: Thread,
     shared: Arc<Shared>,
@@ -34,6 +31,7 @@ pub struct AccessLog {
 /// What both sides see.
 #[derive(Debug, Default)]
 struct Shared {
+    lanes: Lanes,
     /// The writer found nothing for a while and sleeps for longer: wake it.
     dozing: AtomicBool,
     reopen: AtomicBool,
@@ -48,7 +46,7 @@ struct Shared {
 pub struct AccessLogCounts {
     /// Written.
     pub written: u64,
-    /// Lost since the queue was full.
+    /// Lost since a lane was full.
     pub dropped_full: u64,
     /// Lost since they could not be written.
     pub dropped_write: u64,
@@ -64,19 +62,18 @@ impl AccessLog {
     }
 
     fn try_start(writer: Writer) -> io::Result<Self> {
-        let (queue, records): (_, Receiver<RequestRecord>) = sync_channel(QUEUE);
         let shared = Arc::new(Shared::default());
         let theirs = shared.clone();
         let thread = std::thread::Builder::new()
             .name("access-log".to_owned())
             .stack_size(256 * 1024)
-            .spawn(move || writer.run(&records, &theirs))?;
-        Ok(Self { queue, writer: thread.thread().clone(), thread: Some(thread), shared })
+            .spawn(move || writer.run(&theirs))?;
+        Ok(Self { writer: thread.thread().clone(), thread: Some(thread), shared })
     }
 
-    /// Hands a record over. If the queue is full it is dropped and counted.
-    pub fn write(&self, record: RequestRecord) {
-        if self.queue.try_send(record).is_err() {
+    /// Hands a line over. If too much waits already it is dropped and counted.
+    pub fn write(&self, record: &RequestRecord) {
+        if !self.shared.lanes.write(record) {
             self.shared.dropped_full.fetch_add(1, Relaxed);
         }
         // One wake-up after an idle time. If it is missed, the writer looks by itself within a second.

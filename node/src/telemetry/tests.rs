@@ -17,7 +17,7 @@ fn one_record_becomes_metrics_a_log_line_and_stats() {
     let path = dir.path().join("access.log");
     let began = Instant::now();
     let telemetry = telemetry(Some(&config::AccessLog::File(path.clone())));
-    telemetry.on_request(RequestRecord { attempts: 2, ..record() });
+    telemetry.on_request(&RequestRecord { attempts: 2, ..record() });
     telemetry.tick(began + Duration::from_secs(1));
     let text = telemetry.render();
     let labels = "{direction=\"outbound\",src=\"web\",dst=\"orders.shop\"";
@@ -46,7 +46,7 @@ fn a_connection_counts_as_open_until_it_is_dropped() {
     let tcp = |telemetry: &Telemetry| (telemetry.stats()[0].tcp_open, telemetry.stats()[0].tcp_read_bytes);
     assert_eq!(tcp(&telemetry), (1, 5));
     drop(open);
-    telemetry.on_request(RequestRecord {
+    telemetry.on_request(&RequestRecord {
         direction: Direction::Inbound,
         protocol: Protocol::Tcp,
         src: None,
@@ -96,7 +96,7 @@ async fn only_sampled_requests_become_spans() {
     let mut hop = |incoming| Some(Hop::of_request(incoming, telemetry.sampler(), &mut rng));
     let sampled = hop(Some(&b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"[..]));
     for trace in [None, hop(None), sampled] {
-        telemetry.on_request(RequestRecord { trace, ..record() });
+        telemetry.on_request(&RequestRecord { trace, ..record() });
     }
     assert_eq!(exporter.waiting(), 1);
 }

@@ -1,6 +1,5 @@
 use std::fmt;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use rand::Rng;
 
@@ -99,10 +98,9 @@ impl TraceContext {
         if !may_end_so {
             return Err(TraceParentError::Shape);
         }
-        let trace_id = hex(&fields[3..35]).ok_or(TraceParentError::Shape)?;
-        // Sixteen digits: 64 bits.
-        #[allow(clippy::cast_possible_truncation)]
-        let span_id = hex(&fields[36..52]).ok_or(TraceParentError::Shape)? as u64;
+        let (high, low) = hex(&fields[3..19]).zip(hex(&fields[19..35])).ok_or(TraceParentError::Shape)?;
+        let trace_id = u128::from(high) << 64 | u128::from(low);
+        let span_id = hex(&fields[36..52]).ok_or(TraceParentError::Shape)?;
         let flags = hex(&fields[53..55]).ok_or(TraceParentError::Shape)?;
         if trace_id == 0 || span_id == 0 {
             return Err(TraceParentError::Zero);
@@ -146,22 +144,10 @@ impl TraceContext {
     #[must_use]
     pub fn text(self) -> [u8; LEN] {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        write_hex(&mut text[3..35], self.trace_id.0);
-        write_hex(&mut text[36..52], self.span_id.0.into());
-        write_hex(&mut text[53..55], self.sampled.into());
+        write_hex(&mut text[3..35], &self.trace_id.to_bytes());
+        write_hex(&mut text[36..52], &self.span_id.to_bytes());
+        text[54] += u8::from(self.sampled);
         text
-    }
-
-    /// The text form as a header's value.
-    #[must_use]
-    pub fn to_header(self) -> HeaderValue {
-        HeaderValue::from_bytes(&self.text()).expect("digits and dashes")
-    }
-
-    /// The text form as a `StreamHeader` carries it.
-    #[must_use]
-    pub fn to_bytes(self) -> Bytes {
-        Bytes::copy_from_slice(&self.text())
     }
 }
 
@@ -176,20 +162,12 @@ impl Hop {
         }
     }
 
-    /// The same for a request's headers, which are made to say so: `traceparent` is set, and `tracestate` removed if it
-    /// belongs to nothing.
-    pub fn of_headers(headers: &mut HeaderMap, sampler: Sampler, rng: &mut impl Rng) -> Self {
-        let hop = {
-            let mut values = headers.get_all(TRACEPARENT).iter();
-            // Two of them contradict each other: neither counts.
-            let incoming = values.next().filter(|_| values.next().is_none());
-            Self::of_request(incoming.map(HeaderValue::as_bytes), sampler, rng)
-        };
-        if hop.started {
-            headers.remove(TRACESTATE);
-        }
-        headers.insert(TRACEPARENT, hop.context.to_header());
-        hop
+    /// The same for a request's headers. A `tracestate` among them goes on only if this node did not start the trace.
+    pub fn of_headers(headers: &HeaderMap, sampler: Sampler, rng: &mut impl Rng) -> Self {
+        let mut values = headers.get_all(TRACEPARENT).iter();
+        // Two of them contradict each other: neither counts.
+        let incoming = values.next().filter(|_| values.next().is_none());
+        Self::of_request(incoming.map(HeaderValue::as_bytes), sampler, rng)
     }
 }
 
@@ -198,6 +176,14 @@ impl TraceId {
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 16] {
         self.0.to_be_bytes()
+    }
+
+    /// As people read it: 32 hexadecimal digits.
+    #[must_use]
+    pub fn text(self) -> [u8; 32] {
+        let mut text = [0; 32];
+        write_hex(&mut text, &self.to_bytes());
+        text
     }
 }
 
@@ -225,22 +211,24 @@ impl fmt::Display for SpanId {
     }
 }
 
-/// At most 32 lower-case digits.
-fn hex(digits: &[u8]) -> Option<u128> {
+/// At most 16 lower-case digits.
+fn hex(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0, |number, digit| {
         let value = match digit {
             b'0'..=b'9' => digit - b'0',
             b'a'..=b'f' => digit - b'a' + 10,
             _ => return None,
         };
-        Some(number << 4 | u128::from(value))
+        Some(number << 4 | u64::from(value))
     })
 }
 
-fn write_hex(text: &mut [u8], mut number: u128) {
-    for digit in text.iter_mut().rev() {
-        *digit = b"0123456789abcdef"[(number & 0xf) as usize];
-        number >>= 4;
+/// Two digits for each byte.
+fn write_hex(text: &mut [u8], bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 0xf)];
     }
 }
 

@@ -4,7 +4,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 use quinn::{StoppedError, WriteError};
 use starling_proto::ErrorCode;
-use starling_proto::frame::{HEADER_LEN, Kind, MAX_PAYLOAD, MAX_TRAILERS, header};
+use starling_proto::frame::{Kind, MAX_PAYLOAD, MAX_TRAILERS, header};
+use starling_proto::head::Head;
 use starling_proto::mesh::v1;
 
 use super::{Malformed, StreamError, code, number};
@@ -27,12 +28,16 @@ thread_local! {
 
 /// Some tens of heads. A block is free again when the peers acknowledged all that was cut from it.
 const SCRATCH_LEN: usize = 16 * 1024;
+/// Bytes of the length before a head.
+const LEN: usize = 4;
+/// What is usually enough for one.
+const ONE: usize = 1024;
 
 /// Encodes something small; what it cuts off shares a block with its neighbours.
-fn encoded(len: usize, encode: impl FnOnce(&mut BytesMut)) -> Bytes {
+fn encoded(encode: impl FnOnce(&mut BytesMut)) -> Bytes {
     SCRATCH.with_borrow_mut(|scratch| {
-        if scratch.capacity() < len && !scratch.try_reclaim(SCRATCH_LEN.max(len)) {
-            *scratch = BytesMut::with_capacity(SCRATCH_LEN.max(len));
+        if scratch.capacity() < ONE && !scratch.try_reclaim(SCRATCH_LEN) {
+            *scratch = BytesMut::with_capacity(SCRATCH_LEN);
         }
         encode(scratch);
         scratch.split().freeze()
@@ -48,7 +53,7 @@ impl SendHalf {
     ///
     /// # Errors
     /// If the peer stopped the stream, or the connection is lost.
-    pub async fn send_head(&mut self, head: &impl Message) -> Result<(), StreamError> {
+    pub async fn send_head(&mut self, head: impl Head) -> Result<(), StreamError> {
         self.send_head_and(head, Bytes::new(), false).await
     }
 
@@ -56,12 +61,13 @@ impl SendHalf {
     ///
     /// # Errors
     /// As [`Self::send_head`].
-    pub async fn send_head_and(&mut self, head: &impl Message, mut data: Bytes, fin: bool) -> Result<(), StreamError> {
-        let len = head.encoded_len();
+    pub async fn send_head_and(&mut self, head: impl Head, mut data: Bytes, fin: bool) -> Result<(), StreamError> {
         let first = data.split_to(data.len().min(MAX_PAYLOAD));
-        let start = encoded(4 + len + HEADER_LEN, |buffer| {
-            buffer.put_u32(u32::try_from(len).expect("a head is far below 4 GiB"));
-            head.encode(buffer).expect("a BytesMut grows");
+        let start = encoded(|buffer| {
+            buffer.put_u32(0);
+            head.encode_to(buffer);
+            let len = u32::try_from(buffer.len() - LEN).expect("a head is far below 4 GiB");
+            buffer[..LEN].copy_from_slice(&len.to_be_bytes());
             if !first.is_empty() {
                 buffer.put_slice(&header(Kind::Data, first.len()));
             }
@@ -82,7 +88,7 @@ impl SendHalf {
     pub async fn send_data(&mut self, mut data: Bytes) -> Result<(), StreamError> {
         while !data.is_empty() {
             let piece = data.split_to(data.len().min(MAX_PAYLOAD));
-            let start = encoded(HEADER_LEN, |buffer| buffer.put_slice(&header(Kind::Data, piece.len())));
+            let start = encoded(|buffer| buffer.put_slice(&header(Kind::Data, piece.len())));
             self.write(&mut [start, piece]).await?;
         }
         Ok(())
@@ -97,7 +103,7 @@ impl SendHalf {
         if len > MAX_TRAILERS {
             return Err(Malformed::TooLarge { what: "trailers", size: len, limit: MAX_TRAILERS }.into());
         }
-        let frame = encoded(HEADER_LEN + len, |buffer| {
+        let frame = encoded(|buffer| {
             buffer.put_slice(&header(Kind::Trailers, len));
             trailers.encode(buffer).expect("a BytesMut grows");
         });

@@ -210,7 +210,7 @@ mod tests {
             ("disk", CheckState::Failed, "4 writes", |facts| facts.counts.unwritten = 4),
             ("queues", CheckState::Warning, "5 commands", |facts| facts.counts.inputs_dropped = 5),
             ("members", CheckState::Warning, "1 of 3 down: web-3", |facts| {
-                facts.standing.down.push("web-3".to_owned())
+                facts.standing.down.push("web-3".to_owned());
             }),
         ];
         let see = |facts: &Facts, check: &str, state, words: &str| {

@@ -1,40 +1,157 @@
-use std::fmt;
+use std::borrow::Cow;
 use std::io::{self, Write};
-use std::time::SystemTime;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::ser::Formatter;
-use starling_proto::{ErrorCode, Protocol, ServiceName};
+use starling_proto::{ErrorCode, Protocol, ServiceName, SpiffeId};
 
-use crate::telemetry::{Peer, RequestRecord, TraceId};
+use crate::telemetry::{Peer, RequestRecord};
 
-/// One line of the access log. The names are stable; what is not known is left out.
-#[derive(Serialize)]
-struct Line<'r> {
-    time: Shown<Millis>,
-    direction: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    src: Option<Shown<&'r ServiceName>>,
-    dst: Shown<&'r ServiceName>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    endpoint: Option<&'r str>,
-    protocol: Shown<Protocol>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    method: Option<&'r str>,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    path: &'r str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'static str>,
-    bytes_in: u64,
-    bytes_out: u64,
-    duration_ms: f64,
-    attempts: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    trace_id: Option<Shown<TraceId>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    peer: Option<Shown<&'r Peer>>,
+/// Appends a record as one line of JSON. The names are stable; what is not known is left out, and so is the query of a
+/// target: it may hold what does not belong into a log.
+///
+/// Written by hand, since it is written for each request: but for the path, no value can need an escape.
+pub(super) fn write(buffer: &mut Vec<u8>, clock: &mut Clock, record: &RequestRecord) {
+    let mut line = Line(buffer);
+    line.0.extend_from_slice(b"{\"time\":\"");
+    clock.write(line.0, record.at);
+    line.plain("\",\"direction\":\"", record.direction.as_str());
+    if let Some(src) = &record.src {
+        line.service("\",\"src\":\"", src);
+    }
+    line.service("\",\"dst\":\"", &record.dst);
+    if let Some(node) = record.endpoint.as_ref().map(SpiffeId::node) {
+        line.plain("\",\"endpoint\":\"", node);
+    }
+    line.plain("\",\"protocol\":\"", Protocol::as_str(record.protocol));
+    if let Some(method) = &record.method {
+        line.plain("\",\"method\":\"", method.as_str());
+    }
+    line.plain("\"", "");
+    line.path(record.target.split(|byte| *byte == b'?').next().unwrap_or_default());
+    if record.status != 0 {
+        line.number(",\"status\":", record.status.into());
+    }
+    if let Some(error) = record.error.map(ErrorCode::as_str) {
+        line.plain(",\"error\":\"", error);
+        line.plain("\"", "");
+    }
+    line.number(",\"bytes_in\":", record.bytes_in);
+    line.number(",\"bytes_out\":", record.bytes_out);
+    line.duration_ms(record.duration);
+    line.number(",\"attempts\":", record.attempts.into());
+    if let Some(hop) = record.trace {
+        line.plain(",\"trace_id\":\"", "");
+        line.0.extend_from_slice(&hop.context.trace_id().text());
+        line.plain("\"", "");
+    }
+    line.peer(&record.peer);
+    line.0.extend_from_slice(b"}\n");
+}
+
+/// The line that is being written.
+struct Line<'b>(&'b mut Vec<u8>);
+
+impl Line<'_> {
+    /// A value that needs no escape.
+    fn plain(&mut self, before: &str, value: &str) {
+        self.0.extend_from_slice(before.as_bytes());
+        self.0.extend_from_slice(value.as_bytes());
+    }
+
+    fn service(&mut self, before: &str, service: &ServiceName) {
+        self.plain(before, service.name());
+        if !service.is_in_default_namespace() {
+            self.plain(".", service.namespace());
+        }
+    }
+
+    fn number(&mut self, before: &str, value: u64) {
+        self.plain(before, itoa::Buffer::new().format(value));
+    }
+
+    fn path(&mut self, path: &[u8]) {
+        if path.is_empty() {
+            return;
+        }
+        self.plain(",\"path\":", "");
+        if path.iter().all(|byte| (b' '..0x7f).contains(byte) && *byte != b'"' && *byte != b'\\') {
+            self.0.push(b'"');
+            self.0.extend_from_slice(path);
+            self.0.push(b'"');
+        } else {
+            let path: Cow<'_, str> = String::from_utf8_lossy(path);
+            // Writing into memory does not fail.
+            let _ = path.serialize(&mut serde_json::Serializer::with_formatter(&mut *self.0, Printable));
+        }
+    }
+
+    /// Milliseconds, to the nearest microsecond.
+    fn duration_ms(&mut self, duration: Duration) {
+        let micros = u64::try_from((duration.as_nanos() + 500) / 1_000).unwrap_or(u64::MAX);
+        self.number(",\"duration_ms\":", micros / 1_000);
+        self.0.push(b'.');
+        decimals(self.0, micros % 1_000);
+    }
+
+    fn peer(&mut self, peer: &Peer) {
+        let before = ",\"peer\":\"";
+        match peer {
+            Peer::Unknown => return,
+            Peer::Local(SocketAddr::V4(address)) => {
+                let [a, b, c, d] = address.ip().octets();
+                self.number(before, a.into());
+                for octet in [b, c, d] {
+                    self.number(".", octet.into());
+                }
+                self.number(":", address.port().into());
+            }
+            Peer::Local(address) => {
+                self.plain(before, "");
+                let _ = write!(self.0, "{address}");
+            }
+            Peer::Node(spiffe) => {
+                self.plain(before, "spiffe://");
+                self.plain(spiffe.trust_domain().as_str(), "/node/");
+                self.plain(spiffe.node(), "");
+            }
+        }
+        self.0.push(b'"');
+    }
+}
+
+/// Three digits.
+fn decimals(buffer: &mut Vec<u8>, thousandths: u64) {
+    let digit = |divisor: u64| b"0123456789"[(thousandths / divisor % 10) as usize];
+    buffer.extend_from_slice(&[digit(100), digit(10), digit(1)]);
+}
+
+/// Writes times as RFC 3339 in UTC with milliseconds. Most lines are of the same second as the last.
+#[derive(Debug, Default)]
+pub(super) struct Clock {
+    second: u64,
+    text: String,
+}
+
+impl Clock {
+    /// A time beyond the year 9999, or before 1970, can't be written: the epoch stands for it.
+    fn write(&mut self, buffer: &mut Vec<u8>, at: SystemTime) {
+        let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        if self.second != since.as_secs() || self.text.is_empty() {
+            let second = i64::try_from(since.as_secs()).ok();
+            let time = second.and_then(|second| jiff::Timestamp::from_second(second).ok()).unwrap_or_default();
+            self.text = time.to_string();
+            // Its "Z" comes after the milliseconds.
+            self.text.pop();
+            self.second = since.as_secs();
+        }
+        buffer.extend_from_slice(self.text.as_bytes());
+        buffer.push(b'.');
+        decimals(buffer, since.subsec_millis().into());
+        buffer.push(b'Z');
+    }
 }
 
 /// Compact JSON that a terminal may show: besides what JSON asks for, DEL and the control characters from U+0080 to
@@ -43,9 +160,6 @@ struct Printable;
 
 impl Formatter for Printable {
     fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
-        if fragment.bytes().all(|byte| (b' '..0x7f).contains(&byte)) {
-            return writer.write_all(fragment.as_bytes());
-        }
         let mut rest = fragment;
         while let Some((at, control)) = rest.char_indices().find(|(_, c)| c.is_control()) {
             write!(writer, "{}\\u{:04x}", &rest[..at], u32::from(control))?;
@@ -55,72 +169,8 @@ impl Formatter for Printable {
     }
 }
 
-/// Serializes as what it displays, without a string between.
-struct Shown<T>(T);
-
-impl<T: fmt::Display> Serialize for Shown<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
-    }
-}
-
-/// RFC 3339 in UTC with milliseconds.
-struct Millis(jiff::Timestamp);
-
-impl fmt::Display for Millis {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.3}", self.0)
-    }
-}
-
-impl From<SystemTime> for Millis {
-    /// A time beyond the year 9999 can't be written: the epoch stands for it.
-    fn from(time: SystemTime) -> Self {
-        Self(jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::UNIX_EPOCH))
-    }
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Local(address) => address.fmt(f),
-            Self::Node(spiffe) => spiffe.fmt(f),
-            Self::Unknown => f.write_str("unknown"),
-        }
-    }
-}
-
-/// Appends a record as one line. The query of a target is left out: it may hold what does not belong into a log.
-pub(super) fn write(buffer: &mut Vec<u8>, record: &RequestRecord) {
-    let path = record.target.split(|byte| *byte == b'?').next().unwrap_or_default();
-    let path = String::from_utf8_lossy(path);
-    let line = Line {
-        time: Shown(record.at.into()),
-        direction: record.direction.as_str(),
-        src: record.src.as_ref().map(Shown),
-        dst: Shown(&record.dst),
-        endpoint: record.endpoint.as_ref().map(starling_proto::SpiffeId::node),
-        protocol: Shown(record.protocol),
-        method: record.method.as_ref().map(http::Method::as_str),
-        path: &path,
-        status: (record.status != 0).then_some(record.status),
-        error: record.error.map(ErrorCode::as_str),
-        bytes_in: record.bytes_in,
-        bytes_out: record.bytes_out,
-        duration_ms: (record.duration.as_secs_f64() * 1e6).round() / 1e3,
-        attempts: record.attempts,
-        trace_id: record.trace.map(|hop| Shown(hop.context.trace_id())),
-        peer: (record.peer != Peer::Unknown).then_some(Shown(&record.peer)),
-    };
-    // Writing plain data into memory does not fail.
-    let _ = line.serialize(&mut serde_json::Serializer::with_formatter(&mut *buffer, Printable));
-    buffer.push(b'\n');
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use bytes::Bytes;
     use proptest::prelude::*;
 
@@ -130,7 +180,7 @@ mod tests {
 
     fn line(record: &RequestRecord) -> String {
         let mut buffer = Vec::new();
-        write(&mut buffer, record);
+        write(&mut buffer, &mut Clock::default(), record);
         String::from_utf8(buffer).unwrap()
     }
 
@@ -175,6 +225,37 @@ mod tests {
             ["time", "direction", "dst", "protocol", "bytes_in", "bytes_out", "duration_ms", "attempts"].to_vec();
         expected.sort_unstable();
         assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn callers_of_every_kind_and_times_of_every_kind_are_shown() {
+        let shown = |peer: Peer, at: SystemTime, name: &str| {
+            let parsed: serde_json::Value =
+                serde_json::from_str(&line(&RequestRecord { at, peer, ..record() })).unwrap();
+            parsed[name].as_str().map(str::to_owned)
+        };
+        let now = SystemTime::UNIX_EPOCH;
+        assert_eq!(shown(Peer::Local("[::1]:7".parse().unwrap()), now, "peer").as_deref(), Some("[::1]:7"));
+        let node = "spiffe://demo.example/node/node-2";
+        assert_eq!(shown(Peer::Node(node.parse().unwrap()), now, "peer").as_deref(), Some(node));
+        for (seconds, text) in
+            [(86_399, "1970-01-01T23:59:59.007Z"), (253_402_300_799 + 100_000, "1970-01-01T00:00:00.007Z")]
+        {
+            let at = now + Duration::from_secs(seconds) + Duration::from_millis(7);
+            assert_eq!(shown(Peer::Unknown, at, "time").as_deref(), Some(text));
+        }
+    }
+
+    #[test]
+    fn a_clock_follows_the_seconds() {
+        let (mut clock, mut buffer) = (Clock::default(), Vec::new());
+        for millis in [0, 999, 1_000, 61_001, 1_000] {
+            clock.write(&mut buffer, SystemTime::UNIX_EPOCH + Duration::from_millis(millis));
+            buffer.push(b' ');
+        }
+        let seconds = ["00:00.000", "00:00.999", "00:01.000", "01:01.001", "00:01.000"];
+        let expected: Vec<_> = seconds.iter().map(|text| format!("1970-01-01T00:{text}Z ")).collect();
+        assert_eq!(String::from_utf8(buffer).unwrap(), expected.concat());
     }
 
     proptest! {

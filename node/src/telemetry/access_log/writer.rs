@@ -2,13 +2,12 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
-use std::sync::mpsc::Receiver;
 use std::thread::park_timeout;
 use std::time::{Duration, Instant};
 
-use super::{Shared, line};
+use super::Shared;
+use super::lanes::{LANES, Waiting};
 use crate::config;
-use crate::telemetry::RequestRecord;
 
 /// Between two batches under load: long enough that a batch is worth its system call, short enough for `tail -f`.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -16,8 +15,6 @@ const PAUSE: Duration = Duration::from_millis(20);
 const DOZE: Duration = Duration::from_secs(1);
 /// Without records for so long it dozes.
 const DOZE_AFTER: Duration = Duration::from_millis(200);
-/// The most that is written at once, in bytes, about.
-const BATCH: usize = 64 * 1024;
 
 /// Where lines go.
 pub(super) enum Sink {
@@ -33,8 +30,8 @@ pub(super) enum Sink {
 /// The thread's side of the access log.
 pub(super) struct Writer {
     sink: Sink,
-    buffer: Vec<u8>,
-    lines: u64,
+    /// Swapped with a lane's buffer, so that none is allocated while lines come.
+    taken: Waiting,
 }
 
 impl Writer {
@@ -46,18 +43,18 @@ impl Writer {
         Ok(Self::new(sink))
     }
 
-    pub(super) const fn new(sink: Sink) -> Self {
-        Self { sink, buffer: Vec::new(), lines: 0 }
+    pub(super) fn new(sink: Sink) -> Self {
+        Self { sink, taken: Waiting::default() }
     }
 
     /// Writes until it is told to stop and everything is written.
-    pub(super) fn run(mut self, records: &Receiver<RequestRecord>, shared: &Shared) {
-        let mut last_record = Instant::now();
+    pub(super) fn run(mut self, shared: &Shared) {
+        let mut last_line = Instant::now();
         loop {
-            // Read before the queue: what was handed over before the order is written before it is obeyed.
+            // Read before the lanes: what was handed over before the order is written before it is obeyed.
             let (stop, reopen) = (shared.stop.load(Acquire), shared.reopen.swap(false, Acquire));
-            if self.drain(records, shared) {
-                last_record = Instant::now();
+            if self.drain(shared) {
+                last_line = Instant::now();
             }
             if reopen {
                 self.reopen();
@@ -65,10 +62,10 @@ impl Writer {
             if stop {
                 return;
             }
-            if last_record.elapsed() < DOZE_AFTER {
+            if last_line.elapsed() < DOZE_AFTER {
                 park_timeout(PAUSE);
             } else {
-                self.buffer = Vec::new();
+                self.shrink(shared);
                 shared.dozing.store(true, Relaxed);
                 park_timeout(DOZE);
                 shared.dozing.store(false, Relaxed);
@@ -76,35 +73,37 @@ impl Writer {
         }
     }
 
-    /// True if there was anything.
-    fn drain(&mut self, records: &Receiver<RequestRecord>, shared: &Shared) -> bool {
-        let mut any = false;
-        for record in records.try_iter() {
-            any = true;
-            line::write(&mut self.buffer, &record);
-            self.lines += 1;
-            if self.buffer.len() >= BATCH {
-                self.flush(shared);
-            }
+    /// Writes what waits. True if there was anything.
+    fn drain(&mut self, shared: &Shared) -> bool {
+        let before = shared.written.load(Relaxed) + shared.dropped_write.load(Relaxed);
+        for lane in 0..LANES {
+            shared.lanes.take(lane, &mut self.taken);
+            self.flush(shared);
         }
-        self.flush(shared);
-        any
+        before != shared.written.load(Relaxed) + shared.dropped_write.load(Relaxed)
     }
 
     fn flush(&mut self, shared: &Shared) {
-        if self.lines == 0 {
+        let Waiting { text, lines } = &mut self.taken;
+        if *lines == 0 {
             return;
         }
         let written = match &mut self.sink {
-            Sink::Stdout => io::stdout().lock().write_all(&self.buffer).and_then(|()| io::stdout().flush()),
-            Sink::File { file, .. } => file.write_all(&self.buffer),
+            Sink::Stdout => io::stdout().lock().write_all(text).and_then(|()| io::stdout().flush()),
+            Sink::File { file, .. } => file.write_all(text),
             #[cfg(test)]
-            Sink::Test(test) => test.write_all(&self.buffer),
+            Sink::Test(test) => test.write_all(text),
         };
         let counter = if written.is_ok() { &shared.written } else { &shared.dropped_write };
-        counter.fetch_add(self.lines, Relaxed);
-        self.buffer.clear();
-        self.lines = 0;
+        counter.fetch_add(*lines, Relaxed);
+        text.clear();
+        *lines = 0;
+    }
+
+    /// Gives memory back, after a busy time.
+    fn shrink(&mut self, shared: &Shared) {
+        self.taken = Waiting::default();
+        shared.lanes.shrink();
     }
 
     fn reopen(&mut self) {

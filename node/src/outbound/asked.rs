@@ -1,0 +1,101 @@
+//! What an application asked for, as the far node is told.
+
+use std::borrow::Cow;
+
+use http::header::{CONTENT_LENGTH, HOST, HeaderName};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use starling_proto::head::{Head, RequestHead};
+
+use super::Destination;
+use crate::fields::{self, PassedOn};
+use crate::shard::Shard;
+use crate::telemetry::{Hop, TRACESTATE};
+
+/// A request's head: that of the library, and what the mesh makes of it. Each try writes it anew.
+pub(super) struct Asked<'r> {
+    source: &'r str,
+    to: &'r Destination,
+    parts: &'r Parts,
+    passed_on: PassedOn<'r>,
+    authority: Cow<'r, [u8]>,
+    hop: Hop,
+    no_body: bool,
+}
+
+impl<'r> Asked<'r> {
+    /// The head of a request for `to`, at the place `hop` in its trace.
+    pub(super) fn new(shard: &'r Shard, to: &'r Destination, parts: &'r Parts, hop: Hop, no_body: bool) -> Self {
+        Self {
+            source: shard.plane.source.as_ref().map_or("", |source| source.path()),
+            to,
+            parts,
+            passed_on: PassedOn::of(&parts.headers),
+            authority: authority(shard, to, parts),
+            hop,
+            no_body,
+        }
+    }
+
+    /// The bytes of its target and fields, as HTTP/1.1 writes them.
+    pub(super) fn size(&self) -> usize {
+        self.target().len() + fields::size(self.lines())
+    }
+
+    /// What one try sends to one instance, with so much time left.
+    pub(super) fn head<'h>(
+        &'h self,
+        attempt: u32,
+        instance: u32,
+        deadline_ms: u32,
+        traceparent: &'h [u8],
+    ) -> impl Head + 'h {
+        RequestHead {
+            source: self.source,
+            destination: self.to.service.path(),
+            destination_port: self.to.port,
+            instance,
+            method: self.parts.method.as_str().as_bytes(),
+            target: self.target().as_bytes(),
+            authority: &self.authority,
+            headers: self.lines(),
+            deadline_ms,
+            attempt,
+            traceparent,
+            no_body: self.no_body,
+            content_length: if self.no_body { None } else { fields::content_length(&self.parts.headers) },
+        }
+    }
+
+    /// Its place in its trace, as the far node is told.
+    pub(super) fn traceparent(&self) -> impl AsRef<[u8]> + use<> {
+        self.hop.context.text()
+    }
+
+    fn target(&self) -> &'r str {
+        self.parts.uri.path_and_query().map_or("/", PathAndQuery::as_str)
+    }
+
+    fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let started = self.hop.started;
+        self.passed_on.lines(move |name| is_apart(name) || (started && *name == TRACESTATE))
+    }
+}
+
+/// Fields that the hop carries in a place of their own, and those that only the mesh may say.
+fn is_apart(name: &HeaderName) -> bool {
+    [HOST, CONTENT_LENGTH, fields::TRACEPARENT, fields::STARLING_SOURCE].contains(name)
+}
+
+/// What the application asked for: the target's own word counts before `Host` (RFC 9112, section 3.2.2). HTTP/1.0 may
+/// name nothing; what it reaches is then named by the mesh.
+fn authority<'r>(shard: &Shard, to: &Destination, parts: &'r Parts) -> Cow<'r, [u8]> {
+    if let Some(authority) = parts.uri.authority() {
+        let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+        return host.as_bytes().into();
+    }
+    match parts.headers.get(HOST) {
+        Some(host) if !host.is_empty() => host.as_bytes().into(),
+        _ => format!("{}.{}", to.service, shard.plane.suffix).into_bytes().into(),
+    }
+}
