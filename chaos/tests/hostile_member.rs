@@ -85,8 +85,8 @@ fn a_mesh_keeps_its_members_and_its_catalog_beside_a_hostile_member_and_names_it
     assert!(looks > 5, "{looks}");
 
     let taken = mesh.node(TAKEN).name().to_owned();
-    for number in 0..HONEST {
-        let grown = resident(&mut mesh, number).saturating_sub(memory[number]);
+    for (number, before) in memory.iter().enumerate() {
+        let grown = resident(&mut mesh, number).saturating_sub(*before);
         let rejected = json(&mesh, number, &["status"])["rejected"].clone();
         println!("node {number} grew by {} KiB, rejected {rejected}", grown >> 10);
         assert!(grown <= MAY_GROW, "{grown} bytes more");

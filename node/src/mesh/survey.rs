@@ -136,9 +136,10 @@ async fn ask(peers: &Arc<Peers>, at: std::net::SocketAddr, node: NodeId, began: 
 /// What an answer says that took `took` from `asked` on; the survey began `since` before that.
 fn answer(pong: &v1::Pong, took: Duration, asked: SystemTime, since: Duration) -> Answer {
     let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-    let ours = millis(asked.duration_since(UNIX_EPOCH).unwrap_or_default()).saturating_add(millis(took / 2));
+    let ours = millis(asked.duration_since(UNIX_EPOCH).unwrap_or_default() + took / 2);
     let theirs = i64::try_from(pong.clock).unwrap_or(i64::MAX);
-    let skew = Skew { ahead_ms: theirs.saturating_sub(ours), give_or_take_ms: millis(took / 2) + 1 };
+    // Both clocks and the half are cut to whole milliseconds.
+    let skew = Skew { ahead_ms: theirs.saturating_sub(ours), give_or_take_ms: millis(took / 2) + 2 };
     let says = pong.clock != 0;
     let hears = pong.heard_ago_ms.is_some_and(|ago| u128::from(ago) <= (since + took).as_millis());
     Answer { took, skew: says.then_some(skew), epochs: pong.key_epochs.clone(), hears: says.then_some(hears) }
