@@ -176,8 +176,13 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::future::ready;
+
     use super::*;
-    use http_body_util::{BodyExt, Empty};
+    use futures_util::{StreamExt, stream};
+    use http_body::Frame;
+    use http_body_util::{BodyExt, Empty, Full, StreamBody};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -212,6 +217,39 @@ mod tests {
             pool.put_back(address, connection).await;
         }
         drop(pool);
+        server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_upload_goes_on_after_an_early_answer_and_its_connection_serves_the_next_request() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (answered, is_answered) = tokio::sync::oneshot::channel();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for _ in 0..2 {
+                read_head(&mut stream).await;
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+                let mut body = [0; 6];
+                stream.read_exact(&mut body).await.unwrap();
+                assert_eq!(&body, b"upload");
+            }
+        });
+        let pool = LocalPool::default();
+        let post = |body| Request::post("/").header("host", "x").header("content-length", "6").body(body).unwrap();
+        let late = async {
+            is_answered.await.unwrap();
+            Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"load")))
+        };
+        let early = stream::once(ready(Ok(Frame::data(Bytes::from_static(b"up")))));
+        let body = BodyExt::boxed(StreamBody::new(early.chain(stream::once(late))));
+        let Answered { response, mut connection } = pool.send(address, post(body)).await.unwrap();
+        assert_eq!(connection.run(response.into_body().collect()).await.unwrap().to_bytes(), "ok");
+        answered.send(()).unwrap();
+        pool.put_back(address, connection).await;
+        let body = Full::new(Bytes::from_static(b"upload")).boxed();
+        let Answered { response, mut connection } = pool.send(address, post(body)).await.unwrap();
+        assert_eq!(connection.run(response.into_body().collect()).await.unwrap().to_bytes(), "ok");
         server.await.unwrap();
     }
 

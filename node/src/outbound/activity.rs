@@ -38,3 +38,20 @@ impl Drop for Serving {
         self.0.over.fetch_add(1, Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_idle_until_a_request_comes_and_after_the_last_is_over() {
+        let activity = Activity::default();
+        assert!(activity.is_idle());
+        let (first, second) = (activity.begin(), activity.begin());
+        drop(first);
+        assert!(!activity.is_idle());
+        drop(second);
+        assert!(activity.is_idle());
+        assert_eq!(activity.begun(), 2);
+    }
+}
