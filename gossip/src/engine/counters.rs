@@ -7,7 +7,7 @@ use crate::Rejection;
 pub struct Counters {
     /// Datagrams, or parts of them, by reason.
     pub rejected: BTreeMap<Rejection, u64>,
-    /// Joins and introductions, by [`Refusal::code`].
+    /// Joins and introductions, by [`crate::Refusal::code`].
     pub refused: BTreeMap<&'static str, u64>,
     /// Values of the catalog.
     pub records_rejected: u64,
