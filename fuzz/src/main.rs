@@ -101,7 +101,7 @@ fn chosen(name: &str) -> anyhow::Result<Vec<Target>> {
     Ok(all)
 }
 
-/// True if nothing broke.
+/// True if nothing broke, and the inputs got anywhere.
 fn run(target: &Target, mut corpus: Corpus, limits: &Limits, keep: bool) -> anyhow::Result<bool> {
     let report = runner::run(target, &mut corpus, limits);
     println!("{report}");
@@ -113,24 +113,9 @@ fn run(target: &Target, mut corpus: Corpus, limits: &Limits, keep: bool) -> anyh
         fs::write(&at, input)?;
         println!("{}: {verdict:?}\n  starling-fuzz replay {} {}", target.name, target.name, at.display());
     }
-    Ok(report.broken.is_none())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    // One test, since what is allocated is counted for the whole process.
-    #[test]
-    fn every_target_withstands_its_corpus_and_some_thousand_mutations() {
-        let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/corpus"));
-        let limits = Limits { time: Duration::from_secs(20), runs: 3_000, seed: 7 };
-        for target in targets::all() {
-            let mut corpus = Corpus::load(&root.join(target.name), &(target.seeds)()).unwrap();
-            let report = runner::run(&target, &mut corpus, &limits);
-            println!("{report}");
-            assert!(report.broken.is_none(), "{report}");
-            assert!(report.answers >= target.least_answers, "it hardly gets anywhere: {report}");
-        }
+    let gets_somewhere = report.answers >= target.least_answers;
+    if !gets_somewhere {
+        println!("{}: it hardly gets anywhere", target.name);
     }
+    Ok(report.broken.is_none() && gets_somewhere)
 }
