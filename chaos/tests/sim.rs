@@ -107,7 +107,7 @@ fn a_crash_is_found_and_nobody_else_is_blamed() {
     for name in ["crash.unlisted", "wrong.downs", "wrong.risen", "engine.swim_errors"] {
         assert!(figure(&report, name) == 0.0, "{name}: {report}");
     }
-    assert!(figure(&report, "crash.deaths") == 2.0, "{report}");
+    assert!((figure(&report, "crash.deaths") - 2.0).abs() < 0.5, "{report}");
 }
 
 #[test]
