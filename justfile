@@ -25,6 +25,10 @@ hosts *ARGS:
 reach:
     cargo run --release -p starling-chaos -- reach
 
+# a mesh of hundreds on virtual time: a scenario of chaos/scenarios, with --seed N, --nodes N, --runs N, --json
+sim SCENARIO *ARGS:
+    cargo run --release -p starling-chaos -- sim {{SCENARIO}} {{ARGS}}
+
 # the cost of the hop beside HAProxy, in one run (root; STARLING_PEERS names the measuring tools)
 bench-hop *ARGS:
     bench/hop.sh {{ARGS}}

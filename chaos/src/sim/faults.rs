@@ -272,3 +272,43 @@ impl World {
         self.feed(n, Input::Link { node, up });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn planned(faults: &str, seed: u64) -> Vec<Action> {
+        let text = format!("about = 'x'\nnodes = 20\nseeds = 2\nlength = '100s'\n{faults}");
+        plan(&Scenario::try_new(&text, None).unwrap(), seed)
+    }
+
+    #[test]
+    fn a_fault_that_comes_again_strikes_others_and_never_a_seed() {
+        let faults = "[[fault]]\ndoes = 'suspend'\ncount = 3\nat = '1s'\nfor = '5s'\nevery = '10s'\ntimes = 4";
+        let actions = planned(faults, 1);
+        let begin = |action: &&Action| action.kind == Kind::Begin;
+        let struck: Vec<usize> = actions.iter().filter(begin).flat_map(|action| action.hosts.clone()).collect();
+        assert_eq!((struck.len(), struck.iter().collect::<BTreeSet<_>>().len()), (12, 12));
+        assert!(struck.iter().all(|host| (2..20).contains(host)), "{struck:?}");
+        let times: Vec<u64> = actions.iter().map(|action| action.at.as_secs()).collect();
+        assert_eq!(times, [1, 6, 11, 16, 21, 26, 31, 36]);
+        assert_eq!(actions, planned(faults, 1));
+        assert_ne!(actions, planned(faults, 2));
+    }
+
+    #[test]
+    fn with_too_few_nodes_the_same_ones_are_struck_again() {
+        let actions = planned("[[fault]]\ndoes = 'suspend'\ncount = 10\nevery = '1s'\ntimes = 3", 1);
+        assert_eq!(actions.iter().map(|action| action.hosts.len()).collect::<Vec<_>>(), [10, 10, 10]);
+        assert_eq!(actions[0].hosts, actions[1].hosts);
+    }
+
+    #[test]
+    fn a_share_is_rounded_up_and_a_flip_flop_changes_until_it_ends() {
+        let fault = "[[fault]]\ndoes = { cut = { way = 'in', flip = '20s' } }\nshare = 0.01\nat = '5s'\nfor = '50s'";
+        let found: Vec<_> = planned(fault, 1).iter().map(|action| (action.at.as_secs(), action.kind)).collect();
+        assert_eq!(found, [(5, Kind::Begin), (25, Kind::Flip), (45, Kind::Flip), (55, Kind::End)]);
+        assert_eq!(planned(fault, 1)[0].hosts.len(), 1);
+    }
+}

@@ -338,3 +338,6 @@ impl Ledger {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,7 +51,8 @@ impl Report {
     }
 
     fn verdict(&self, bound: &Bound) -> Verdict {
-        let value = self.figures.get(&bound.figure).copied().flatten();
+        let cost = self.cost.get(&bound.figure).copied();
+        let value = self.figures.get(&bound.figure).copied().flatten().or(cost);
         let most = bound.most.map(|most| (value.is_some_and(|value| value <= most), format!("at most {most}")));
         let least = bound.least.map(|least| (value.is_some_and(|value| value >= least), format!("at least {least}")));
         let parts: Vec<_> = most.into_iter().chain(least).collect();
