@@ -105,8 +105,12 @@ fn beliefs(mesh: &MeshOfHosts) -> Vec<Value> {
     let members = |number| {
         let mut members = json(mesh, number, &["members"]);
         for member in members.as_array_mut().unwrap() {
+            let member = member.as_object_mut().unwrap();
             // Told from how long ago it was: it may round either way.
-            member.as_object_mut().unwrap().remove("since");
+            member.remove("since");
+            // How busy its host is, and how often it said that it lives, are its own affair.
+            member.remove("load");
+            member.remove("incarnation");
         }
         members
     };
