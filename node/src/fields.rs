@@ -17,8 +17,6 @@ pub(crate) const STARLING_SOURCE: HeaderName = HeaderName::from_static("starling
 pub(crate) const STARLING_TIMEOUT: HeaderName = HeaderName::from_static("starling-timeout");
 /// How often the caller allows a request to be sent again.
 pub(crate) const STARLING_RETRIES: HeaderName = HeaderName::from_static("starling-retries");
-/// W3C Trace Context.
-pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");

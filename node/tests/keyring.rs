@@ -125,7 +125,6 @@ impl Agent {
         let wanted = (wanted.0, wanted.1, wanted.2.to_vec(), wanted.3);
         while self.standing() != wanted {
             assert!(Instant::now() < end, "wanted {wanted:?}: {:#}", self.keys());
-            std::thread::sleep(Duration::from_millis(50));
         }
     }
 

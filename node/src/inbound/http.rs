@@ -21,6 +21,7 @@ use crate::fields::{self, PassedOn};
 use crate::hop_body::{HopBody, HopBodyError, Observer};
 use crate::record::Record;
 use crate::relay::Counts;
+use crate::telemetry::TRACEPARENT;
 
 /// An answer larger than this may lie in the stream's buffers for long, since its caller reads slowly. It counts as under
 /// way until it has arrived, so that a node that stops does not cut it.
@@ -108,7 +109,7 @@ fn to_request(
     let mut headers = fields::from_wire(headers, ADDED_FIELDS).map_err(|error| bad(&error.to_string()))?;
     fields::tell_application(&mut headers, arrival.permit.source(), &head.authority);
     if let Ok(value) = HeaderValue::from_bytes(traceparent) {
-        headers.insert(fields::TRACEPARENT, value);
+        headers.insert(TRACEPARENT, value);
     }
     if head.has_content_length {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(head.content_length));

@@ -14,7 +14,7 @@ use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::local_pool::LocalError;
+use super::local_pool::{LocalError, connect_tcp};
 use crate::fields;
 
 /// The connection goes on only while somebody who uses it polls it, on the task of the request: a request then costs no
@@ -30,11 +30,12 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    /// A connection on `stream`, whose peer is `address`.
+    /// A connection to the application at `address`.
     ///
     /// # Errors
-    /// As the library says; nothing was sent then.
-    pub(crate) async fn start(stream: TcpStream, address: SocketAddr) -> Result<Self, LocalError> {
+    /// If it accepts none; nothing was sent then.
+    pub(crate) async fn open(address: SocketAddr) -> Result<Self, LocalError> {
+        let stream = connect_tcp(address).await?;
         let (sender, io) = http1::Builder::new()
             .max_buf_size(fields::MAX_FIELDS)
             .handshake(TokioIo::new(stream))

@@ -102,7 +102,7 @@ where
             let (mut connection, kept) = match self.take(address) {
                 Some(connection) => (connection, true),
                 // Boxed: rare, and large to carry along in every request.
-                None => (Box::pin(connect(address)).await?, false),
+                None => (Box::pin(LocalConnection::open(address)).await?, false),
             };
             match connection.send(request).await {
                 Ok(response) => return Ok(Answered { response, connection }),
@@ -164,14 +164,6 @@ pub(crate) async fn connect_tcp(address: SocketAddr) -> Result<TcpStream, LocalE
     // Small answers must not wait for an acknowledgement.
     let _ = stream.set_nodelay(true);
     Ok(stream)
-}
-
-async fn connect<B>(address: SocketAddr) -> Result<LocalConnection<B>, LocalError>
-where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    LocalConnection::start(connect_tcp(address).await?, address).await
 }
 
 #[cfg(test)]

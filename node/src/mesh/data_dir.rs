@@ -62,7 +62,7 @@ pub(super) struct DataDir {
 /// The file that holds the generation. It only ever rises, whoever writes first.
 #[derive(Debug)]
 pub(super) struct GenerationFile {
-    directory: PathBuf,
+    path: PathBuf,
     written: Mutex<(Generation, u16)>,
     /// Held: the lock goes with the process, however it ends.
     _lock: File,
@@ -122,7 +122,7 @@ impl DataDir {
         let (keyring, keys) = KeyringFile::open(&keyring_path).map_err(at(&keyring_path))?;
         found.keys = keys;
         let written = Mutex::new(found.generation.unwrap_or_default());
-        let generation = Arc::new(GenerationFile { directory: path.to_owned(), written, _lock: lock });
+        let generation = Arc::new(GenerationFile { path: generation_path, written, _lock: lock });
         Ok((Self { generation, members, records, keyring }, found))
     }
 
@@ -153,7 +153,7 @@ impl GenerationFile {
     pub(super) fn raise(&self, generation: Generation, rejoin: u16) -> io::Result<()> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         if *written < (generation, rejoin) {
-            replace(&self.directory, GENERATION, format!("{FORMAT} {generation} {rejoin}\n").as_bytes())?;
+            replace(&self.path, format!("{FORMAT} {generation} {rejoin}\n").as_bytes())?;
             *written = (generation, rejoin);
         }
         Ok(())
@@ -169,18 +169,19 @@ fn read_generation(text: &str) -> Option<(Generation, u16)> {
     Some((Generation(generation.parse().ok()?), rejoin.parse().ok()?))
 }
 
-/// Replaces a file of a directory as a whole: a reader, or a start after a crash, sees the old one or the new one.
-pub(super) fn replace(directory: &Path, name: &str, contents: &[u8]) -> io::Result<()> {
-    replace_as(directory, name, contents, 0o644)
+/// Replaces a file as a whole: a reader, or a start after a crash, sees the old one or the new one.
+pub(super) fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
+    replace_as(path, contents, 0o644)
 }
 
 /// As [`replace`], of a file that only this node's user may read.
-pub(super) fn replace_secret(directory: &Path, name: &str, contents: &[u8]) -> io::Result<()> {
-    replace_as(directory, name, contents, 0o600)
+pub(super) fn replace_secret(path: &Path, contents: &[u8]) -> io::Result<()> {
+    replace_as(path, contents, 0o600)
 }
 
-fn replace_as(directory: &Path, name: &str, contents: &[u8], mode: u32) -> io::Result<()> {
-    let new = directory.join(format!("{name}.new"));
+fn replace_as(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
     // What a crash left behind would keep its own mode.
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -189,8 +190,18 @@ fn replace_as(directory: &Path, name: &str, contents: &[u8], mode: u32) -> io::R
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
     file.write_all(contents)?;
     file.sync_all()?;
-    fs::rename(&new, directory.join(name))?;
-    File::open(directory)?.sync_all()
+    fs::rename(&new, path)?;
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// What stands in a file: nothing if there is none, or if it is longer than `most` bytes and so none of ours.
+pub(super) fn read_at_most(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    match fs::metadata(path) {
+        Ok(about) if about.len() > most => Ok(Vec::new()),
+        Ok(_) => fs::read(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]

@@ -61,9 +61,7 @@ impl KeyringFile {
 
     fn rewrite(&mut self, state: Option<&KeyringState>) -> io::Result<()> {
         let bytes = state.map(record).transpose()?.unwrap_or_default();
-        let (directory, name) =
-            (self.path.parent().unwrap_or(Path::new(".")), self.path.file_name().unwrap_or_default());
-        replace_secret(directory, &name.to_string_lossy(), &bytes)?;
+        replace_secret(&self.path, &bytes)?;
         self.file = OpenOptions::new().append(true).open(&self.path)?;
         Ok(())
     }

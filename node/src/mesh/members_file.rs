@@ -8,14 +8,14 @@
 //! A line counts once its end is there, so a write that was cut off leaves the file readable.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
 
 use starling_gossip::RememberedMember;
 use starling_proto::{Generation, NodeAddress, NodeId, SpiffeId, TrustDomain};
 
-use super::data_dir::replace;
+use super::data_dir::{read_at_most, replace};
 
 /// A file longer than this is none of ours: 500 members and many changes of each have less.
 const MAX_FILE: u64 = 16 << 20;
@@ -32,12 +32,7 @@ pub(super) struct MembersFile {
 impl MembersFile {
     /// Opens the file, made anew if there is none, and reads the members in it.
     pub(super) fn open(path: &Path) -> io::Result<(Self, Vec<RememberedMember>)> {
-        let text = match fs::metadata(path) {
-            Ok(about) if about.len() > MAX_FILE => Vec::new(),
-            Ok(_) => fs::read(path)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(error),
-        };
+        let text = read_at_most(path, MAX_FILE)?;
         let mut written = BTreeMap::new();
         let mut lines = 0;
         for line in String::from_utf8_lossy(&text).lines() {
@@ -51,8 +46,7 @@ impl MembersFile {
         let torn = text.last().is_some_and(|last| *last != b'\n');
         if torn || lines > SLACK * (written.len() + 8) || text.is_empty() {
             let short: String = written.values().map(known_line).collect();
-            let (directory, name) = (path.parent().unwrap_or(Path::new(".")), path.file_name().unwrap_or_default());
-            replace(directory, &name.to_string_lossy(), short.as_bytes())?;
+            replace(path, short.as_bytes())?;
         }
         let file = OpenOptions::new().append(true).open(path)?;
         let members = written.values().cloned().collect();
@@ -109,6 +103,8 @@ fn parse(line: &str) -> Option<Line> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn member(n: u8) -> RememberedMember {

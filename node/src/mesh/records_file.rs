@@ -2,7 +2,7 @@
 //! gone. They are hints: on the next start a value counts once its owner is there and still in the same boot.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use starling_gossip::log;
 use starling_proto::NodeId;
 use starling_proto::mesh::v1::SignedValue;
 
-use super::data_dir::replace;
+use super::data_dir::{read_at_most, replace};
 
 /// A file longer than this is none of ours: 500 nodes with all that each may have are less than half of it.
 const MAX_FILE: u64 = 80 << 20;
@@ -47,12 +47,7 @@ pub(super) struct RecordsFile {
 impl RecordsFile {
     /// Opens the file, made anew if there is none, and reads the values in it. A torn end is cut off.
     pub(super) fn open(path: &Path) -> io::Result<(Self, Vec<SignedValue>)> {
-        let bytes = match fs::metadata(path) {
-            Ok(about) if about.len() > MAX_FILE => Vec::new(),
-            Ok(_) => fs::read(path)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(error),
-        };
+        let bytes = read_at_most(path, MAX_FILE)?;
         let found = log::read(&bytes);
         let mut values: BTreeMap<Name, SignedValue> = BTreeMap::new();
         for kept in found.payloads.iter().filter_map(|payload| Kept::decode(*payload).ok()) {
@@ -113,9 +108,7 @@ impl RecordsFile {
 
     fn rewrite(&mut self, values: &[SignedValue]) -> io::Result<()> {
         let bytes: Vec<u8> = values.iter().flat_map(record).collect();
-        let (directory, name) =
-            (self.path.parent().unwrap_or(Path::new(".")), self.path.file_name().unwrap_or_default());
-        replace(directory, &name.to_string_lossy(), &bytes)?;
+        replace(&self.path, &bytes)?;
         self.file = OpenOptions::new().append(true).open(&self.path)?;
         self.length = bytes.len() as u64;
         Ok(())
@@ -133,6 +126,8 @@ fn record(value: &SignedValue) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn value(owner: u8, key: &str, sequence: u64) -> SignedValue {

@@ -10,7 +10,7 @@ use starling_proto::head::{Head, RequestHead};
 use super::Destination;
 use crate::fields::{self, PassedOn};
 use crate::shard::Shard;
-use crate::telemetry::{Hop, TRACESTATE};
+use crate::telemetry::{Hop, TRACEPARENT, TRACESTATE, TraceContext};
 
 /// A request's head: that of the library, and what the mesh makes of it. Each try writes it anew.
 pub(super) struct Asked<'r> {
@@ -19,7 +19,10 @@ pub(super) struct Asked<'r> {
     parts: &'r Parts,
     passed_on: PassedOn<'r>,
     authority: Cow<'r, [u8]>,
-    hop: Hop,
+    /// Its place in its trace, as the far node is told.
+    traceparent: [u8; TraceContext::LEN],
+    /// The trace begins here.
+    begins_trace: bool,
     no_body: bool,
 }
 
@@ -32,7 +35,8 @@ impl<'r> Asked<'r> {
             parts,
             passed_on: PassedOn::of(&parts.headers),
             authority: authority(shard, to, parts),
-            hop,
+            traceparent: hop.context.text(),
+            begins_trace: hop.started,
             no_body,
         }
     }
@@ -43,13 +47,7 @@ impl<'r> Asked<'r> {
     }
 
     /// What one try sends to one instance, with so much time left.
-    pub(super) fn head<'h>(
-        &'h self,
-        attempt: u32,
-        instance: u32,
-        deadline_ms: u32,
-        traceparent: &'h [u8],
-    ) -> impl Head + 'h {
+    pub(super) fn head(&self, attempt: u32, instance: u32, deadline_ms: u32) -> impl Head {
         RequestHead {
             source: self.source,
             destination: self.to.service.path(),
@@ -61,15 +59,10 @@ impl<'r> Asked<'r> {
             headers: self.lines(),
             deadline_ms,
             attempt,
-            traceparent,
+            traceparent: &self.traceparent,
             no_body: self.no_body,
             content_length: if self.no_body { None } else { fields::content_length(&self.parts.headers) },
         }
-    }
-
-    /// Its place in its trace, as the far node is told.
-    pub(super) fn traceparent(&self) -> impl AsRef<[u8]> + use<> {
-        self.hop.context.text()
     }
 
     fn target(&self) -> &'r str {
@@ -77,14 +70,13 @@ impl<'r> Asked<'r> {
     }
 
     fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let started = self.hop.started;
-        self.passed_on.lines(move |name| is_apart(name) || (started && *name == TRACESTATE))
+        self.passed_on.lines(|name| is_apart(name) || (self.begins_trace && *name == TRACESTATE))
     }
 }
 
 /// Fields that the hop carries in a place of their own, and those that only the mesh may say.
 fn is_apart(name: &HeaderName) -> bool {
-    [HOST, CONTENT_LENGTH, fields::TRACEPARENT, fields::STARLING_SOURCE].contains(name)
+    [HOST, CONTENT_LENGTH, TRACEPARENT, fields::STARLING_SOURCE].contains(name)
 }
 
 /// What the application asked for: the target's own word counts before `Host` (RFC 9112, section 3.2.2). HTTP/1.0 may

@@ -79,9 +79,8 @@ impl Call<'_> {
         key: &EndpointKey,
     ) -> Result<(v1::ResponseHead, RecvHalf), Unanswered> {
         let (mut send, mut recv) = connection.open().await?;
-        let traceparent = self.asked.traceparent();
         let left = self.deadline.for_hop(Instant::now());
-        let head = self.asked.head(self.tries.number(), key.instance, left, traceparent.as_ref());
+        let head = self.asked.head(self.tries.number(), key.instance, left);
         send.send_head_and(head, Bytes::new(), self.upload.is_none()).await?;
         let pumping = self.start_pump(send);
         match self.wait(connection, key, &mut recv, pumping).await {

@@ -8,8 +8,8 @@ use starling_proto::{ErrorCode, Protocol, ServiceName, SpiffeId};
 use super::Direction;
 use super::trace::Hop;
 
-/// One request (or TCP connection) that is over: all that metrics, access log and trace are made from. Made once and
-/// moved; its parts are shared, not copied.
+/// One request (or TCP connection) that is over: all that metrics, access log and trace are made from. Made once
+/// and lent; its parts are shared, not copied.
 #[derive(Debug, Clone)]
 pub struct RequestRecord {
     /// Which way it went.

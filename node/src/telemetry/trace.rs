@@ -8,9 +8,6 @@ pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// What vendors add to it; passed on untouched, and only together with a valid [`TRACEPARENT`].
 pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// Bytes of a version 00 `traceparent`.
-const LEN: usize = 55;
-
 /// The name of a trace: 16 bytes, not all zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceId(u128);
@@ -78,13 +75,17 @@ impl Sampler {
 }
 
 impl TraceContext {
+    /// Bytes of its text form, version 00.
+    pub const LEN: usize = 55;
+
     /// Reads a `traceparent` (W3C Trace Context level 1, sections 3.2 and 4.3). A version above 00 is read as far as it
     /// is known: the first four fields, and of the flags `sampled`.
     ///
     /// # Errors
     /// If it is none: the trace is then started anew.
     pub fn parse(text: &[u8]) -> Result<Self, TraceParentError> {
-        let (Some(fields), rest) = (text.first_chunk::<LEN>(), text.get(LEN..).unwrap_or_default()) else {
+        let (Some(fields), rest) = (text.first_chunk::<{ Self::LEN }>(), text.get(Self::LEN..).unwrap_or_default())
+        else {
             return Err(TraceParentError::Shape);
         };
         if [fields[2], fields[35], fields[52]] != [b'-'; 3] {
@@ -142,7 +143,7 @@ impl TraceContext {
 
     /// The text form, version 00.
     #[must_use]
-    pub fn text(self) -> [u8; LEN] {
+    pub fn text(self) -> [u8; Self::LEN] {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
         write_hex(&mut text[3..35], &self.trace_id.to_bytes());
         write_hex(&mut text[36..52], &self.span_id.to_bytes());

@@ -160,6 +160,13 @@ pub(crate) fn alive(view: &View) -> usize {
     view.members.values().filter(|member| member.state == State::Alive).count()
 }
 
+/// Waits until each of these sees all of them.
+pub(crate) async fn meet(nodes: &[&Node]) {
+    for node in nodes {
+        node.sees("all", |view| alive(view) == nodes.len()).await;
+    }
+}
+
 pub(crate) fn state_of(view: &View, name: &str) -> Option<State> {
     view.members.values().find(|member| member.name == name).map(|member| member.state)
 }

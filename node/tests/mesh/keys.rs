@@ -9,7 +9,7 @@ use starling_proto::mesh::v1;
 use starling_transport::ca::Administrator;
 use starling_transport::{Alpn, Dialer, Limits};
 
-use crate::fleet::{DEADLINE, Fleet, Node, address, alive, eventually, refused, seed};
+use crate::fleet::{DEADLINE, Fleet, Node, address, alive, eventually, meet, refused, seed};
 
 /// The three steps of a rotation, each signed on what the one before left.
 fn rotation(fleet: &Fleet) -> [v1::KeyringState; 3] {
@@ -27,18 +27,16 @@ async fn revision(node: &Node) -> u64 {
 
 /// Waits until a node, and as far as it knows all others, have a revision.
 async fn all_have(nodes: &[&Node], wanted: u64) {
+    let has = async |node: &Node| {
+        let keys = node.mesh.keys().await.unwrap();
+        keys.revision == wanted && keys.peers.len() + 1 == nodes.len() && keys.peers.values().all(|p| p.current)
+    };
     let all = async {
+        // Packets tell: there is nothing to wait on but the next one.
+        let mut tick = tokio::time::interval(std::time::Duration::from_millis(10));
         for node in nodes {
-            loop {
-                let keys = node.mesh.keys().await.unwrap();
-                if keys.revision == wanted
-                    && keys.peers.len() + 1 == nodes.len()
-                    && keys.peers.values().all(|p| p.current)
-                {
-                    break;
-                }
-                // Packets tell: there is nothing to wait on but the next one.
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            while !has(node).await {
+                tick.tick().await;
             }
         }
     };
@@ -57,9 +55,7 @@ async fn a_rotation_loses_no_packet_and_restarts_nobody() {
     let b = fleet.start("b", address(), vec![seed(a.address)]);
     let c = fleet.start("c", address(), vec![seed(a.address)]);
     let nodes = [&a, &b, &c];
-    for node in nodes {
-        node.sees("all", |view| alive(view) == 3).await;
-    }
+    meet(&nodes).await;
     // Each at another node, and none waits for the last one to be known.
     for (node, state) in nodes.into_iter().zip(rotation(&fleet)) {
         node.mesh.change_keys(state.clone()).await.unwrap();

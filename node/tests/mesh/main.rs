@@ -122,9 +122,7 @@ async fn a_record_too_large_for_gossip_travels_by_chitchat() {
     let a = fleet.start("a", address(), vec![]);
     let b = fleet.start("b", address(), vec![seed(a.address)]);
     let c = fleet.start("c", address(), vec![seed(a.address)]);
-    for node in [&a, &b, &c] {
-        node.sees("all", |view| alive(view) == 3).await;
-    }
+    fleet::meet(&[&a, &b, &c]).await;
     let label = "x".repeat(3_000);
     let labels = [("note".to_owned(), label.clone())].into();
     a.mesh.register(v1::ServiceRecord { labels, ..fleet::record("web") }).await.unwrap();

@@ -8,7 +8,7 @@ use starling::watchdog::Watchdog;
 use starling_gossip::State;
 use starling_proto::mesh::v1;
 
-use crate::fleet::{self, Fleet, Node, address, alive, eventually, offers, seed, state_of};
+use crate::fleet::{self, Fleet, Node, address, alive, eventually, meet, offers, seed, state_of};
 
 #[tokio::test]
 async fn a_survey_of_nodes_that_are_well_finds_every_path_open_and_the_keys_and_clocks_alike() {
@@ -16,9 +16,7 @@ async fn a_survey_of_nodes_that_are_well_finds_every_path_open_and_the_keys_and_
     let a = fleet.start("a", address(), vec![]);
     let b = fleet.start("b", address(), vec![seed(a.address)]);
     let c = fleet.start("c", address(), vec![seed(a.address)]);
-    for node in [&a, &b, &c] {
-        node.sees("all", |view| alive(view) == 3).await;
-    }
+    meet(&[&a, &b, &c]).await;
     let survey = a.mesh.survey(10).await.unwrap();
     assert_eq!((survey.epochs.as_slice(), survey.up), (&[1][..], 2));
     let names: Vec<_> = survey.looks.iter().map(|look| look.name.as_str()).collect();
