@@ -17,7 +17,6 @@ mod play;
 mod queue;
 mod report;
 mod scenario;
-mod seeds;
 mod span;
 mod trace;
 mod traffic;

@@ -6,7 +6,7 @@
 //! | module | does |
 //! | --- | --- |
 //! | `driver` | gossip socket, timers, commands -> `Engine::handle` -> outputs |
-//! | `seeds`, `resolver` | whom to dial for admission, for ever |
+//! | `seed`, `resolver` | where seeds are, for the machine that says when to dial them |
 //! | `peers` | one control connection a peer: join, resolve, pull, ping; chitchat's messages |
 //! | `catalog` | the one module that runs chitchat |
 //! | `data_dir` | lock, generation; members, values and group keys known last time |
@@ -27,7 +27,7 @@ mod persist;
 mod records_file;
 mod resolver;
 mod roster;
-mod seeds;
+mod seed;
 mod start;
 mod survey;
 mod troubles;
@@ -53,7 +53,8 @@ pub use heartbeat::Heartbeat;
 pub use keys::ChangeKeysError;
 use links::Links;
 use peers::Peers;
-pub use seeds::{Backoff, Seed};
+pub use seed::Seed;
+pub use starling_gossip::Backoff;
 pub use survey::{Answer, Look, Skew, Survey};
 pub use troubles::{Trouble, TroubleKind};
 

@@ -208,7 +208,8 @@ impl World {
         match pending.why {
             Why::Seed => {
                 let jitter = self.jitter(host);
-                self.hosts[host].seeds.on_result(pending.to, well, jitter, self.now);
+                let now = self.base + self.now;
+                self.hosts[host].seeds.on_result(&pending.to, well, jitter, now);
                 self.schedule_seeds(host);
             }
             Why::Admission => drop(self.hosts[host].joining.remove(&pending.to)),

@@ -6,12 +6,11 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use starling_gossip::{
-    Config, CredentialVerifier, Engine, Keyring, Lifeguard, Remembered, SigningKey, Timings, VerifiedCredential,
+    Config, CredentialVerifier, Engine, Keyring, Lifeguard, Remembered, Seeds, SigningKey, Timings, VerifiedCredential,
 };
 use starling_proto::{Generation, MemberIdentity, NodeAddress, NodeId, SpiffeId};
 
 use super::scenario::EngineSettings;
-use super::seeds::Seeds;
 use super::world::Happening;
 
 const GOSSIP: u16 = 7_946;
@@ -47,7 +46,7 @@ pub(super) struct Host {
     datagrams_waiting: usize,
     pub(super) tick_at: Option<Duration>,
     pub(super) seeds_at: Option<Duration>,
-    pub(super) seeds: Seeds,
+    pub(super) seeds: Seeds<usize>,
     pub(super) joining: BTreeSet<usize>,
     pub(super) calls: BTreeMap<u64, super::control::Pending>,
     /// Until when it accepts others.

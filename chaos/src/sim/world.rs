@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use starling_gossip::{Engine, Event, Input, Output, Refusal};
+use starling_gossip::{Backoff, Engine, Event, Input, Output, Refusal, Seeds};
 
 use super::control::{Answer, Ask, Parcel, Why};
 use super::faults::{Action, Starving};
@@ -168,11 +168,8 @@ impl World {
         });
         let kept = host.disk.as_ref().map_or(&[][..], |kept| &kept.members);
         let kept = kept.iter().filter_map(|member| self.indices.get(&member.address.ip).copied());
-        let mut targets: Vec<usize> = seeds.chain(kept).collect();
-        targets.sort_unstable();
-        targets.dedup();
-        let host = &mut self.hosts[n];
-        host.seeds = super::seeds::Seeds::new(targets, self.now);
+        let seeds = Seeds::new(seeds, kept, Backoff::default(), self.base + self.now);
+        self.hosts[n].seeds = seeds;
         self.ledger.on_start(n, self.now);
         self.schedule(n);
         self.schedule_seeds(n);
@@ -235,7 +232,7 @@ impl World {
 
     fn on_event(&mut self, n: usize, event: &Event) {
         if let Event::MemberDown { .. } = event {
-            self.hosts[n].seeds.hasten(self.now);
+            self.hosts[n].seeds.hasten(self.base + self.now);
             self.schedule_seeds(n);
         }
         self.trace.add(self.now, n, 3, format!("{event:?}").as_bytes());
@@ -310,7 +307,7 @@ impl World {
 
     fn on_seeds(&mut self, n: usize) {
         self.hosts[n].seeds_at = None;
-        for seed in self.hosts[n].seeds.take_due(self.now) {
+        for seed in self.hosts[n].seeds.poll_due(self.base + self.now) {
             self.join(n, seed, Why::Seed);
         }
         self.schedule_seeds(n);
@@ -318,7 +315,8 @@ impl World {
 
     pub(super) fn schedule_seeds(&mut self, n: usize) {
         let host = &mut self.hosts[n];
-        let Some(due) = host.seeds.next().map(|due| due.max(self.now)) else { return };
+        let Some(due) = host.seeds.poll_timeout() else { return };
+        let due = due.duration_since(self.base).max(self.now);
         if host.seeds_at.is_none_or(|at| due < at) {
             host.seeds_at = Some(due);
             self.queue.push(due, Happening::Seeds(n));

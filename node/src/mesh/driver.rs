@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use starling_gossip::{Engine, Input, View};
+use starling_gossip::{Engine, Input, Seeds, View};
 use starling_proto::mesh::v1;
 use starling_proto::{NodeId, ServiceName};
 use tokio::net::UdpSocket;
@@ -34,7 +34,7 @@ use super::peers::Peers;
 use super::persist::{Desk, Unmet};
 use super::resolver::Resolver;
 use super::roster::SharedRoster;
-use super::seeds::Seeds;
+use super::seed::Seed;
 use super::{MeshError, Timings};
 pub(super) use job::{Job, JoinOutcome};
 use push::Pushes;
@@ -86,7 +86,7 @@ pub(super) struct Driver {
     pub(super) generation: Arc<GenerationFile>,
     pub(super) outbox: mpsc::Sender<Outgoing>,
     pub(super) resolver: Arc<Resolver>,
-    pub(super) seeds: Seeds,
+    pub(super) seeds: Seeds<Seed>,
     pub(super) unmet: Unmet,
     pub(super) stop: CancellationToken,
     pub(super) state: State,

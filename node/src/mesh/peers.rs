@@ -19,7 +19,7 @@ use super::catalog::Outgoing;
 use super::counters::{Counters, add};
 use super::driver::Job;
 use super::roster::SharedRoster;
-use super::seeds::Seed;
+use super::seed::Seed;
 use super::troubles::TroubleKind;
 
 /// A dial ends after this: a host that returns is met by the next one. QUIC sends its first packet again after 300 and

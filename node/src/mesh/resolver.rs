@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::LookupIpStrategy;
 
-use super::seeds::Seed;
+use super::seed::Seed;
 
 /// The most addresses of one name that are dialed.
 const MAX_ADDRESSES: usize = 64;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use starling_gossip::{Config, CredentialVerifier, Engine, Lifeguard, SigningKey, VerifiedCredential as Verified};
+use starling_gossip::{
+    Config, CredentialVerifier, Engine, Lifeguard, Seeds, SigningKey, VerifiedCredential as Verified,
+};
 use starling_proto::mesh::v1::KeyringState;
 use starling_proto::{Generation, MemberIdentity};
 use starling_transport::{Dialer, Limits, Trust};
@@ -24,7 +26,7 @@ use super::peers::Peers;
 use super::persist::{self, Desk, Unmet};
 use super::resolver::Resolver;
 use super::roster::SharedRoster;
-use super::seeds::{Seed, Seeds};
+use super::seed::Seed;
 use super::{Inner, Mesh, MeshConfig, MeshError};
 
 /// The mesh's roots, as gossip asks them.
@@ -82,7 +84,7 @@ pub(super) async fn start(config: MeshConfig) -> Result<Mesh, MeshError> {
         this,
         zone: config.zone,
         cluster: config.identity.trust_domain().to_string(),
-        seeds: Seeds::new(seeds, hints, config.timings.seeds.clone(), now),
+        seeds: Seeds::new(seeds, hints.map(Seed::Addr), config.timings.seeds.clone(), now),
         unmet,
         timings: config.timings,
         socket,

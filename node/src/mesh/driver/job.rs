@@ -7,7 +7,7 @@ use starling_proto::{NodeId, ServiceName, SpiffeId};
 use tokio::sync::oneshot;
 
 use crate::mesh::catalog::Incoming;
-use crate::mesh::seeds::Seed;
+use crate::mesh::seed::Seed;
 use crate::mesh::{ChangeKeysError, Status};
 
 /// How a join went: our own state if it was asked for, or what the peer is told.

@@ -16,7 +16,7 @@ use crate::mesh::counters::add;
 use crate::mesh::peers::{AskError, Peers};
 use crate::mesh::resolver::Resolver;
 use crate::mesh::roster::Roster;
-use crate::mesh::seeds::Seed;
+use crate::mesh::seed::Seed;
 
 /// Admissions under way at a time that this node asks for; the engine asks again for those that are left out.
 const JOINS: usize = 64;
