@@ -2,18 +2,24 @@
 
 use bytes::Bytes;
 use prost::Message;
-use starling_gossip::raw;
+use starling_gossip::{Rejection, raw};
 use starling_proto::mesh::v1;
 
 use super::people::{id, identity, key, keyring};
 use super::{Run, Target};
 use crate::fingerprint::{letter, of_answer};
 
+/// An empty notice takes two bytes of a datagram, and a list grows by doubling: while it does, half of the old one is there too.
+const MOST_NOTICES: usize = (raw::MAX_DATAGRAM / 2).next_power_of_two();
+
+/// What the answer takes as text.
+const TEXT: usize = 64 << 10;
+
 pub(super) fn target() -> Target {
     Target {
         name: "envelope",
         about: "datagrams of outsiders, and what may stand behind the group key",
-        memory: 64 << 10,
+        memory: MOST_NOTICES * (3 * size_of::<v1::Notice>() + size_of::<Result<(), Rejection>>()) / 2 + TEXT,
         least_answers: 8,
         seeds,
         start,
