@@ -4,7 +4,6 @@ mod passed_on;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use starling_proto::ServiceName;
 use starling_proto::mesh::v1;
 
 pub(crate) use passed_on::{PassedOn, size};
@@ -21,8 +20,8 @@ pub(crate) const STARLING_RETRIES: HeaderName = HeaderName::from_static("starlin
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(crate) const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(crate) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Fields that belong to one connection only (RFC 9110, section 7.6.1), besides those that `Connection` names.
 const HOP_BY_HOP: [HeaderName; 6] =
@@ -73,21 +72,10 @@ pub(crate) fn from_wire(fields: Vec<v1::Header>, more: usize) -> Result<HeaderMa
     Ok(headers)
 }
 
-/// What the serving application is told besides the caller's own fields.
-pub(crate) fn tell_application(headers: &mut HeaderMap, source: Option<&ServiceName>, authority: &Bytes) {
-    headers.remove(STARLING_SOURCE);
-    if let Some(source) = source
-        && let Ok(value) = HeaderValue::from_str(source.path())
-    {
-        headers.insert(STARLING_SOURCE, value);
-    }
-    if let Ok(host) = HeaderValue::from_maybe_shared(authority.clone())
-        && !host.is_empty()
-    {
-        headers.entry(FORWARDED_HOST).or_insert_with(|| host.clone());
-        headers.insert(header::HOST, host);
-    }
-    headers.entry(FORWARDED_PROTO).or_insert_with(|| HeaderValue::from_static("http"));
+/// Does a field of this name belong to one connection only?
+#[must_use]
+pub(crate) fn is_hop_by_hop(name: &[u8]) -> bool {
+    HOP_BY_HOP.iter().any(|field| name.eq_ignore_ascii_case(field.as_str().as_bytes()))
 }
 
 /// The declared length of a body, where there is exactly one and it is a number.
@@ -126,17 +114,6 @@ pub(crate) mod tests {
         assert_eq!(from_wire(vec![field(b"a", b"1"), field(b"x", b"1\r\n2")], 0).unwrap_err().index, 1);
         let framing = vec![field(b"content-length", b"3"), field(b"transfer-encoding", b"chunked")];
         assert!(from_wire(framing, 0).unwrap().is_empty());
-    }
-
-    #[test]
-    fn the_application_learns_the_verified_caller_and_no_other() {
-        let mut headers = map(&[("starling-source", "ns/default/svc/forged")]);
-        tell_application(&mut headers, Some(&"web".parse().unwrap()), &Bytes::from_static(b"orders.mesh"));
-        assert_eq!(headers[STARLING_SOURCE], "ns/default/svc/web");
-        assert_eq!(headers[header::HOST], "orders.mesh");
-        assert_eq!(headers[FORWARDED_HOST], "orders.mesh");
-        tell_application(&mut headers, None, &Bytes::new());
-        assert!(!headers.contains_key(STARLING_SOURCE));
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! Requests that arrive from the mesh: checked against the caller's certificate, then given to a local application.
 
 pub(crate) mod http;
-mod local_connection;
-pub(crate) mod local_pool;
+pub(crate) mod local_http;
 pub(crate) mod offers;
 mod tcp;
 

@@ -3,6 +3,7 @@
 pub mod admin;
 mod answer;
 pub mod app;
+mod blocks;
 pub mod capture;
 pub mod cli;
 pub mod config;

@@ -1,12 +1,11 @@
 //! Opaque bytes between a local TCP connection and a hop stream, both ways at once, each direction closed on its own.
 
-use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use socket2::SockRef;
 use starling_proto::ErrorCode;
 use starling_transport::{RecvHalf, SendHalf, StreamError};
@@ -14,10 +13,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-/// The most that one read takes from a local connection, in bytes.
-const READ_SIZE: usize = 64 * 1024;
-/// With less room than this a new block is begun.
-const READ_MIN: usize = 4 * 1024;
+use crate::blocks;
 
 /// Bytes that went by, readable while the relay runs.
 #[derive(Debug, Default)]
@@ -104,24 +100,14 @@ async fn upwards(reader: &OwnedReadHalf, early: Bytes, send: &mut SendHalf, coun
     }
 }
 
-thread_local! {
-    /// All connections of a shard read into one block, one behind the other: an idle one costs no buffer.
-    static BLOCK: RefCell<BytesMut> = RefCell::new(BytesMut::new());
-}
-
 /// What is there now; empty at the end.
 fn try_read(reader: &OwnedReadHalf) -> io::Result<Bytes> {
-    BLOCK.with_borrow_mut(|block| {
-        if block.capacity() < READ_MIN {
-            *block = BytesMut::with_capacity(READ_SIZE);
-        }
-        reader.try_read_buf(block)?;
-        Ok(block.split().freeze())
-    })
+    let (result, bytes) = blocks::read(|block| reader.try_read_buf(block));
+    result.map(|_| bytes.freeze())
 }
 
 async fn downwards(recv: &mut RecvHalf, writer: &mut OwnedWriteHalf, counts: &Counts) -> Result<(), RelayError> {
-    while let Some(chunk) = recv.read_raw(READ_SIZE).await.map_err(RelayError::Hop)? {
+    while let Some(chunk) = recv.read_raw(blocks::READ_SIZE).await.map_err(RelayError::Hop)? {
         counts.received.fetch_add(chunk.len() as u64, Ordering::Relaxed);
         writer.write_all(&chunk).await.map_err(RelayError::Local)?;
     }

@@ -17,8 +17,8 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::inbound::local_pool::LocalPool;
-use crate::inbound::{self, LocalBody};
+use crate::inbound;
+use crate::inbound::local_http::LocalPool;
 use crate::mesh::Mesh;
 use crate::outbound::{Way, entry};
 use crate::plane::Plane;
@@ -31,7 +31,7 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(2);
 pub(crate) struct Shard {
     pub(crate) plane: Arc<Plane>,
     pub(crate) pool: Pool,
-    pub(crate) local_http: LocalPool<LocalBody>,
+    pub(crate) local_http: LocalPool,
     /// For connections of local programs: each holds one while it is open.
     pub(crate) places: Arc<Semaphore>,
     /// Services that peers name.

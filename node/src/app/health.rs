@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::inbound::local_pool::connect_tcp;
+use crate::inbound::local_http::connect_tcp;
 use crate::inbound::offers::Offer;
 use crate::mesh::Mesh;
 use crate::plane::Plane;

@@ -7,7 +7,7 @@ use starling_proto::mesh::v1;
 use starling_proto::{ErrorCode, Protocol};
 use starling_transport::{RecvHalf, SendHalf};
 
-use super::local_pool::connect_tcp;
+use super::local_http::connect_tcp;
 use super::{Arrival, fail};
 use crate::failure::Failure;
 use crate::record::Record;

@@ -61,7 +61,12 @@ impl SendHalf {
     ///
     /// # Errors
     /// As [`Self::send_head`].
-    pub async fn send_head_and(&mut self, head: impl Head, mut data: Bytes, fin: bool) -> Result<(), StreamError> {
+    pub fn send_head_and(
+        &mut self,
+        head: impl Head,
+        mut data: Bytes,
+        fin: bool,
+    ) -> impl Future<Output = Result<(), StreamError>> + Send {
         let first = data.split_to(data.len().min(MAX_PAYLOAD));
         let start = encoded(|buffer| {
             buffer.put_u32(0);
@@ -72,13 +77,18 @@ impl SendHalf {
                 buffer.put_slice(&header(Kind::Data, first.len()));
             }
         });
-        if first.is_empty() {
-            self.write(&mut [start]).await?;
-        } else {
-            self.write(&mut [start, first]).await?;
+        // The head is encoded by now, so that it is not carried along while this waits.
+        async move {
+            if first.is_empty() {
+                self.write(&mut [start]).await?;
+            } else {
+                self.write(&mut [start, first]).await?;
+            }
+            if !data.is_empty() {
+                self.send_data(data).await?;
+            }
+            self.finish_if(fin)
         }
-        self.send_data(data).await?;
-        self.finish_if(fin)
     }
 
     /// Sends a piece of the body, of any length, as one frame or more. Waits while the reader is behind.
