@@ -55,12 +55,12 @@ async fn serve_stream(shard: Arc<Shard>, peer: Arc<PeerIdentity>, mut send: Send
     match admit(&shard, &peer, &head) {
         Ok((offer, permit)) => {
             let _serving = shard.plane.drain.hold();
-            let arrival = Arrival { shard, peer, offer, permit, head, started };
             // Boxed, so that what is spawned for each stream is small to move.
+            let arrival = Box::new(Arrival { shard, peer, offer, permit, head, started });
             if arrival.head.protocol() == Protocol::Tcp {
-                Box::pin(tcp::serve(arrival, send, recv)).await;
+                Box::pin(tcp::serve(&arrival, send, recv)).await;
             } else {
-                Box::pin(http::serve(arrival, send, recv)).await;
+                http::serve(&arrival, &mut send, recv).await;
             }
         }
         Err(failure) => {
@@ -104,13 +104,16 @@ fn admit(shard: &Shard, peer: &PeerIdentity, head: &v1::StreamHeader) -> Result<
 
 /// Answers with a failure in place of the application's answer.
 pub(crate) async fn fail(send: &mut SendHalf, failure: Failure) {
-    let head = v1::ResponseHead {
-        status: failure.code.status().into(),
-        error: failure.code.as_str().to_owned(),
-        detail: failure.detail,
-        no_body: true,
-        ..Default::default()
+    let sent = {
+        let head = v1::ResponseHead {
+            status: failure.code.status().into(),
+            error: failure.code.as_str().to_owned(),
+            detail: failure.detail,
+            no_body: true,
+            ..Default::default()
+        };
+        send.send_head_and(&head, Bytes::new(), true)
     };
     // If the caller has gone, nobody is left to tell.
-    let _ = send.send_head_and(&head, Bytes::new(), true).await;
+    let _ = sent.await;
 }

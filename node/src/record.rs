@@ -19,15 +19,18 @@ use crate::shard::Shard;
 use crate::telemetry::{Direction, Hop, OpenConnection, Peer, RequestRecord, Telemetry};
 
 /// A request that is not over yet. Dropped, it is over: as it was marked, or cut by whoever waited for it.
-pub(crate) struct Record {
+///
+/// It is handed from hand to hand, and therefore small.
+pub(crate) struct Record(Box<Running>);
+
+struct Running {
     telemetry: Arc<Telemetry>,
     started: Instant,
     ended: Option<Instant>,
     counts: Option<Arc<Counts>>,
     upload: Option<Upload<Incoming>>,
     open: Option<OpenConnection>,
-    /// Taken when it is over.
-    inner: Option<RequestRecord>,
+    inner: RequestRecord,
 }
 
 impl Record {
@@ -78,71 +81,60 @@ impl Record {
     }
 
     fn new(telemetry: &Arc<Telemetry>, inner: RequestRecord, open: Option<OpenConnection>, started: Instant) -> Self {
-        Self {
-            telemetry: Arc::clone(telemetry),
-            started,
-            ended: None,
-            counts: None,
-            upload: None,
-            open,
-            inner: Some(inner),
-        }
-    }
-
-    fn inner(&mut self) -> &mut RequestRecord {
-        self.inner.as_mut().expect("a record is over only when it is dropped")
+        let telemetry = Arc::clone(telemetry);
+        Self(Box::new(Running { telemetry, started, ended: None, counts: None, upload: None, open, inner }))
     }
 
     /// Finds the request's place in its trace, or begins one; the next hop is told its context.
     pub(crate) fn trace(&mut self, headers: &HeaderMap, shard: &Shard) -> Hop {
-        let hop = Hop::of_headers(headers, self.telemetry.sampler(), &mut *shard.rng());
-        self.inner().trace = Some(hop);
+        let hop = Hop::of_headers(headers, self.0.telemetry.sampler(), &mut *shard.rng());
+        self.0.inner.trace = Some(hop);
         hop
     }
 
     /// The same for a request that another node sent.
     pub(crate) fn trace_of(&mut self, traceparent: &[u8], shard: &Shard) -> Hop {
         let incoming = (!traceparent.is_empty()).then_some(traceparent);
-        let hop = Hop::of_request(incoming, self.telemetry.sampler(), &mut *shard.rng());
-        self.inner().trace = Some(hop);
+        let hop = Hop::of_request(incoming, self.0.telemetry.sampler(), &mut *shard.rng());
+        self.0.inner.trace = Some(hop);
         hop
     }
 
     /// It is sent to this endpoint.
     pub(crate) fn on_try(&mut self, endpoint: &Endpoint) {
-        let inner = self.inner();
+        let inner = &mut self.0.inner;
         inner.attempts += 1;
         inner.endpoint = Some(endpoint.spiffe.clone());
     }
 
     /// It was answered with this status.
     pub(crate) fn on_status(&mut self, status: StatusCode) {
-        self.inner().status = status.as_u16();
+        self.0.inner.status = status.as_u16();
     }
 
     /// So many bytes of the answer's body went to the caller.
     pub(crate) fn on_answered(&mut self, bytes: usize) {
-        self.inner().bytes_out += bytes as u64;
+        self.0.inner.bytes_out += bytes as u64;
     }
 
     /// Bytes of the answer's body that went to the caller so far.
     pub(crate) fn bytes_out(&self) -> u64 {
-        self.inner.as_ref().map_or(0, |inner| inner.bytes_out)
+        self.0.inner.bytes_out
     }
 
     /// Its bytes are counted there.
     pub(crate) fn follow(&mut self, counts: &Arc<Counts>) {
-        self.counts = Some(Arc::clone(counts));
+        self.0.counts = Some(Arc::clone(counts));
     }
 
     /// Its body is read there.
     pub(crate) fn follow_upload(&mut self, upload: &Upload<Incoming>) {
-        self.upload = Some(upload.clone());
+        self.0.upload = Some(upload.clone());
     }
 
     /// It failed; the first failure counts.
     pub(crate) fn fail(&mut self, failure: &Failure) {
-        let inner = self.inner();
+        let inner = &mut self.0.inner;
         if inner.error.is_none() {
             tracing::debug!(service = %inner.dst, %failure, "a request failed");
             inner.error = Some(failure.code);
@@ -154,7 +146,7 @@ impl Record {
 
     /// It is answered whole.
     pub(crate) fn on_done(&mut self) {
-        self.ended = Some(Instant::now());
+        self.0.ended = Some(Instant::now());
     }
 }
 
@@ -179,9 +171,9 @@ fn blank(direction: Direction, protocol: Protocol, src: Option<ServiceName>, dst
     }
 }
 
-impl Drop for Record {
+impl Drop for Running {
     fn drop(&mut self) {
-        let Some(mut inner) = self.inner.take() else { return };
+        let inner = &mut self.inner;
         inner.duration = self.ended.unwrap_or_else(Instant::now).duration_since(self.started);
         if let Some(upload) = &self.upload {
             inner.bytes_in = upload.bytes_read();
@@ -204,6 +196,6 @@ impl Drop for Record {
                 inner.status = ErrorCode::Cancelled.status();
             }
         }
-        self.telemetry.on_request(&inner);
+        self.telemetry.on_request(inner);
     }
 }

@@ -40,7 +40,7 @@ pub use listener::{Incoming, Listener, ListenerError};
 pub use pool::{Pool, PoolSettings, Target};
 pub use port::{BindError, MAX_SHARDS, Port, ShardSocket};
 pub use refusal::{Refusal, Refusals, RefusedCertificate};
-pub use stream::{Frame, Malformed, RecvHalf, SendHalf, StreamError};
+pub use stream::{Frame, Malformed, RecvHalf, SendHalf, Sent, StreamError};
 pub use tls::{Tls, TlsError};
 pub use trust::{Trust, TrustError};
 

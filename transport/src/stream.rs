@@ -9,7 +9,7 @@ mod send;
 pub use self::decoder::{Frame, Malformed};
 pub use self::error::StreamError;
 pub use self::recv::RecvHalf;
-pub use self::send::SendHalf;
+pub use self::send::{SendHalf, Sent};
 
 use quinn::VarInt;
 use starling_proto::ErrorCode;

@@ -36,37 +36,45 @@ impl Observer for CountUp {
     fn on_failure(&mut self, _: &HopBodyError) {}
 }
 
-pub(super) async fn serve(arrival: Arrival, mut send: SendHalf, recv: RecvHalf) {
-    let mut record = Record::inbound(&arrival, Protocol::Http);
+/// What became of a request that was not served.
+enum Broken {
+    /// The caller can be told in place of an answer.
+    Unanswered(Failure),
+    /// Its answer had begun.
+    Cut(Failure),
+}
+
+pub(super) async fn serve(arrival: &Arrival, send: &mut SendHalf, recv: RecvHalf) {
+    let mut record = Record::inbound(arrival, Protocol::Http);
     let in_flight = arrival.offer.begin();
-    let upload = match to_upload(&arrival, recv, &mut record) {
-        Ok(upload) => upload,
-        Err(failure) => {
-            record.fail(&failure);
-            return fail(&mut send, failure).await;
+    match exchange(arrival, send, recv, &mut record).await {
+        Ok(()) if record.bytes_out() > FLUSHED_WITHOUT_CARE => {
+            drop((record, in_flight));
+            let _ = send.stopped().await;
         }
-    };
-    match ask(&arrival, upload, &send).await {
-        Ok((head, exchange)) => {
-            arrival.offer.on_answer(arrival.started.elapsed());
-            record.on_status(head.status);
-            match pass_on(&arrival, &head, exchange, &mut send, &mut record).await {
-                Ok(()) if record.bytes_out() > FLUSHED_WITHOUT_CARE => {
-                    drop((record, in_flight));
-                    let _ = send.stopped().await;
-                }
-                Ok(()) => {}
-                Err(failure) => {
-                    send.reset(failure.code);
-                    record.fail(&failure);
-                }
-            }
-        }
-        Err(failure) => {
+        Ok(()) => {}
+        Err(Broken::Cut(failure)) => {
+            send.reset(failure.code);
             record.fail(&failure);
-            fail(&mut send, failure).await;
+        }
+        Err(Broken::Unanswered(failure)) => {
+            record.fail(&failure);
+            fail(send, failure).await;
         }
     }
+}
+
+async fn exchange(arrival: &Arrival, send: &mut SendHalf, recv: RecvHalf, record: &mut Record) -> Result<(), Broken> {
+    let upload = to_upload(arrival, recv, record).map_err(Broken::Unanswered)?;
+    let begun = arrival.shard.local_http.begin(arrival.offer.address, upload, arrival.head.method == "HEAD").await;
+    arrival.offer.on_reached(!matches!(begun, Err(LocalError::Connect { .. })));
+    let mut exchange = begun.map_err(|error| Broken::Unanswered(error.into()))?;
+    let head = ask(arrival, &mut exchange, send).await.map_err(Broken::Unanswered)?;
+    arrival.offer.on_answer(arrival.started.elapsed());
+    record.on_status(head.status);
+    pass_on(arrival, &head, &mut exchange, send, record).await.map_err(Broken::Cut)?;
+    arrival.shard.local_http.put_back(arrival.offer.address, exchange).await;
+    Ok(())
 }
 
 /// The request as the application gets it.
@@ -86,43 +94,28 @@ fn to_upload(arrival: &Arrival, recv: RecvHalf, record: &mut Record) -> Result<U
 
 /// Waits for the head of the answer, no longer than the caller does: its node holds the deadline, and stops the stream
 /// when it passes.
-async fn ask(arrival: &Arrival, upload: Upload, send: &SendHalf) -> Result<(AnswerHead, Exchange), Failure> {
-    let address = arrival.offer.address;
-    let asked = async {
-        let mut exchange = arrival.shard.local_http.begin(address, upload, arrival.head.method == "HEAD").await?;
-        match exchange.head().await {
-            Ok(head) => Ok((head, exchange)),
-            Err(source) => Err(LocalError::Exchange { address, source }),
-        }
-    };
+async fn ask(arrival: &Arrival, exchange: &mut Exchange, send: &SendHalf) -> Result<AnswerHead, Failure> {
     tokio::select! {
         biased;
-        answered = asked => {
-            arrival.offer.on_reached(!matches!(answered, Err(LocalError::Connect { .. })));
-            Ok(answered?)
-        }
+        head = exchange.head() => head.map_err(|error| broken(arrival, error)),
         _ = send.stopped() => Err(Failure::new(ErrorCode::Cancelled, "the caller went away")),
     }
+}
+
+fn broken(arrival: &Arrival, source: ExchangeError) -> Failure {
+    LocalError::Exchange { address: arrival.offer.address, source }.into()
 }
 
 /// Sends the answer's head and streams its body.
 async fn pass_on(
     arrival: &Arrival,
     head: &AnswerHead,
-    mut exchange: Exchange,
+    exchange: &mut Exchange,
     send: &mut SendHalf,
     record: &mut Record,
 ) -> Result<(), Failure> {
-    let address = arrival.offer.address;
-    let broken = |source: ExchangeError| Failure::from(LocalError::Exchange { address, source });
+    let broken = |error| broken(arrival, error);
     let caller = |error: StreamError| Failure::new(ErrorCode::Cancelled, error.to_string());
-    let head = |no_body| HopHead {
-        status: head.status.as_u16(),
-        headers: head.lines(),
-        no_body,
-        content_length: head.content_length,
-        load: arrival.offer.load(arrival.shard.plane.epoch),
-    };
     // What came with the head travels with it in one packet.
     let mut next = exchange.piece_at_hand().map_err(broken)?;
     let data = match next.take() {
@@ -135,8 +128,14 @@ async fn pass_on(
     record.on_answered(data.len());
     let no_body = next == Some(Piece::End);
     let mut ended = no_body || (next.is_none() && exchange.is_over());
-    let sent = exchange.run(send.send_head_and(head(no_body), data, ended)).await;
-    sent.map_err(broken)?.map_err(caller)?;
+    let head = HopHead {
+        status: head.status.as_u16(),
+        headers: head.lines(),
+        no_body,
+        content_length: head.content_length,
+        load: arrival.offer.load(arrival.shard.plane.epoch),
+    };
+    exchange.run(send.send_head_and(head, data, ended)).await.map_err(broken)?.map_err(caller)?;
     while !ended {
         let piece = if let Some(piece) = next.take() {
             piece
@@ -160,6 +159,5 @@ async fn pass_on(
         sent.map_err(broken)?.map_err(caller)?;
     }
     record.on_done();
-    arrival.shard.local_http.put_back(address, exchange).await;
     Ok(())
 }

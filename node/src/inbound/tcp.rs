@@ -13,8 +13,8 @@ use crate::failure::Failure;
 use crate::record::Record;
 use crate::relay::{Counts, relay};
 
-pub(super) async fn serve(arrival: Arrival, mut send: SendHalf, mut recv: RecvHalf) {
-    let mut record = Record::inbound(&arrival, Protocol::Tcp);
+pub(super) async fn serve(arrival: &Arrival, mut send: SendHalf, mut recv: RecvHalf) {
+    let mut record = Record::inbound(arrival, Protocol::Tcp);
     let _in_flight = arrival.offer.begin();
     let connected = connect_tcp(arrival.offer.address).await;
     arrival.offer.on_reached(connected.is_ok());

@@ -73,7 +73,11 @@ pub(super) async fn answer(
         return refuse(record, to, &Failure::new(ErrorCode::HeaderTooLarge, detail));
     }
     let idempotent = is_idempotent(parts.method.as_str());
-    Call { shard, cluster, asked, upload, idempotent, deadline, tries, record, serving }.run(to).await
+    let mut call = Call { shard, cluster, asked, upload, idempotent, deadline, tries, record, serving };
+    match call.run().await {
+        Ok(answered) => call.pass_on(to, answered),
+        Err(failure) => refuse(call.record, to, &failure),
+    }
 }
 
 /// What the caller asks for in header fields of ours: a deadline, a number of retries.
@@ -91,19 +95,19 @@ fn wishes(parts: &Parts, now: Instant, timeout: std::time::Duration) -> Result<(
 }
 
 impl Call<'_> {
-    async fn run(mut self, to: &Destination) -> Response<AnswerBody> {
+    async fn run(&mut self) -> Result<Answered, Failure> {
         loop {
             let lost = match self.attempt().await {
-                Ok(answered) => return self.pass_on(to, answered),
+                Ok(answered) => return Ok(answered),
                 Err(lost) => lost,
             };
             let after = match (lost.again_after, &lost.endpoint) {
                 (Some(after), _) => after,
                 (None, Some(endpoint)) => match self.on_failure(endpoint, lost.failure.code) {
                     Verdict::Retry { after, .. } => after,
-                    Verdict::GiveUp(_) => return refuse(self.record, to, &lost.failure),
+                    Verdict::GiveUp(_) => return Err(lost.failure),
                 },
-                (None, None) => return refuse(self.record, to, &lost.failure),
+                (None, None) => return Err(lost.failure),
             };
             if !after.is_zero() {
                 tokio::time::sleep(after).await;

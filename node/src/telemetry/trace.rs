@@ -214,15 +214,28 @@ impl fmt::Display for SpanId {
 
 /// At most 16 lower-case digits.
 fn hex(digits: &[u8]) -> Option<u64> {
-    digits.iter().try_fold(0, |number, digit| {
-        let value = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            _ => return None,
-        };
-        Some(number << 4 | u64::from(value))
-    })
+    let mut number = 0;
+    let mut seen = 0;
+    for digit in digits {
+        let value = VALUES[usize::from(*digit)];
+        seen |= value;
+        number = number << 4 | u64::from(value);
+    }
+    // One look for all of them: no digit has this bit.
+    (seen < 16).then_some(number)
 }
+
+/// What a lower-case hexadecimal digit stands for; 16 for what is none.
+const VALUES: [u8; 256] = {
+    let mut table = [16; 256];
+    let digits = b"0123456789abcdef";
+    let mut value = 0;
+    while value < 16 {
+        table[digits[value as usize] as usize] = value;
+        value += 1;
+    }
+    table
+};
 
 /// Two digits for each byte.
 fn write_hex(text: &mut [u8], bytes: &[u8]) {

@@ -1,4 +1,7 @@
 use std::cell::RefCell;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
@@ -13,12 +16,17 @@ use super::{Malformed, StreamError, code, number};
 /// The half of a stream that is written. Dropped before [`Self::finish`], it tells the peer
 /// [`ErrorCode::Cancelled`]: a body that was cut never looks whole.
 ///
-/// Writing waits while the reader is behind by its window; dropping such a future leaves the stream usable only for
-/// [`Self::reset`], since a part of the bytes may be on their way.
+/// Writing waits while the reader is behind by its window.
 #[derive(Debug)]
 pub struct SendHalf {
     stream: quinn::SendStream,
     over: bool,
+    /// What the reader has no room for yet.
+    unsent: Vec<Bytes>,
+    /// To be ended once that is sent.
+    ends: bool,
+    /// Not told yet.
+    broken: Option<StreamError>,
 }
 
 thread_local! {
@@ -46,27 +54,16 @@ fn encoded(encode: impl FnOnce(&mut BytesMut)) -> Bytes {
 
 impl SendHalf {
     pub(crate) fn new(stream: quinn::SendStream) -> Self {
-        Self { stream, over: false }
+        Self { stream, over: false, unsent: Vec::new(), ends: false, broken: None }
     }
 
     /// Sends a head, with its length before it.
-    ///
-    /// # Errors
-    /// If the peer stopped the stream, or the connection is lost.
-    pub async fn send_head(&mut self, head: impl Head) -> Result<(), StreamError> {
-        self.send_head_and(head, Bytes::new(), false).await
+    pub fn send_head(&mut self, head: impl Head) -> Sent<'_> {
+        self.send_head_and(head, Bytes::new(), false)
     }
 
     /// Sends a head, the first piece of the body (none if empty), and the end of the stream if `fin`: one write.
-    ///
-    /// # Errors
-    /// As [`Self::send_head`].
-    pub fn send_head_and(
-        &mut self,
-        head: impl Head,
-        mut data: Bytes,
-        fin: bool,
-    ) -> impl Future<Output = Result<(), StreamError>> + Send {
+    pub fn send_head_and(&mut self, head: impl Head, mut data: Bytes, fin: bool) -> Sent<'_> {
         let first = data.split_to(data.len().min(MAX_PAYLOAD));
         let start = encoded(|buffer| {
             buffer.put_u32(0);
@@ -77,56 +74,45 @@ impl SendHalf {
                 buffer.put_slice(&header(Kind::Data, first.len()));
             }
         });
-        // The head is encoded by now, so that it is not carried along while this waits.
-        async move {
-            if first.is_empty() {
-                self.write(&mut [start]).await?;
-            } else {
-                self.write(&mut [start, first]).await?;
-            }
-            if !data.is_empty() {
-                self.send_data(data).await?;
-            }
-            self.finish_if(fin)
+        if first.is_empty() {
+            self.write(&mut [start]);
+        } else {
+            self.write(&mut [start, first]);
         }
+        self.write_frames(data);
+        self.end_if(fin);
+        Sent(self)
     }
 
     /// Sends a piece of the body, of any length, as one frame or more. Waits while the reader is behind.
-    ///
-    /// # Errors
-    /// As [`Self::send_head`].
-    pub async fn send_data(&mut self, mut data: Bytes) -> Result<(), StreamError> {
-        while !data.is_empty() {
-            let piece = data.split_to(data.len().min(MAX_PAYLOAD));
-            let start = encoded(|buffer| buffer.put_slice(&header(Kind::Data, piece.len())));
-            self.write(&mut [start, piece]).await?;
-        }
-        Ok(())
+    pub fn send_data(&mut self, data: Bytes) -> Sent<'_> {
+        self.write_frames(data);
+        Sent(self)
     }
 
-    /// Sends the trailers and ends the stream.
-    ///
-    /// # Errors
-    /// As [`Self::send_head`], and if they are over [`MAX_TRAILERS`]: nothing is sent then.
-    pub async fn send_trailers(&mut self, trailers: &v1::Trailers) -> Result<(), StreamError> {
+    /// Sends the trailers and ends the stream. If they are over [`MAX_TRAILERS`], nothing is sent.
+    pub fn send_trailers(&mut self, trailers: &v1::Trailers) -> Sent<'_> {
         let len = trailers.encoded_len();
         if len > MAX_TRAILERS {
-            return Err(Malformed::TooLarge { what: "trailers", size: len, limit: MAX_TRAILERS }.into());
+            let error = Malformed::TooLarge { what: "trailers", size: len, limit: MAX_TRAILERS };
+            self.broken.get_or_insert(error.into());
+            return Sent(self);
         }
         let frame = encoded(|buffer| {
             buffer.put_slice(&header(Kind::Trailers, len));
             trailers.encode(buffer).expect("a BytesMut grows");
         });
-        self.write(&mut [frame]).await?;
-        self.finish_if(true)
+        self.write(&mut [frame]);
+        self.end_if(true);
+        Sent(self)
     }
 
     /// Sends raw bytes. Waits while the reader is behind.
-    ///
-    /// # Errors
-    /// As [`Self::send_head`].
-    pub async fn write_raw(&mut self, bytes: Bytes) -> Result<(), StreamError> {
-        if bytes.is_empty() { Ok(()) } else { self.write(&mut [bytes]).await }
+    pub fn write_raw(&mut self, bytes: Bytes) -> Sent<'_> {
+        if !bytes.is_empty() {
+            self.write(&mut [bytes]);
+        }
+        Sent(self)
     }
 
     /// Ends the stream: all was sent.
@@ -134,7 +120,8 @@ impl SendHalf {
     /// # Errors
     /// If it was ended or reset here before.
     pub fn finish(&mut self) -> Result<(), StreamError> {
-        self.finish_if(true)
+        self.end_if(true);
+        self.broken.take().map_or(Ok(()), Err)
     }
 
     /// Gives up on the stream and tells the peer why. What it has not yet received is dropped.
@@ -157,26 +144,90 @@ impl SendHalf {
         }
     }
 
-    fn finish_if(&mut self, fin: bool) -> Result<(), StreamError> {
-        if !fin {
-            return Ok(());
+    fn write_frames(&mut self, mut data: Bytes) {
+        while !data.is_empty() {
+            let piece = data.split_to(data.len().min(MAX_PAYLOAD));
+            let start = encoded(|buffer| buffer.put_slice(&header(Kind::Data, piece.len())));
+            self.write(&mut [start, piece]);
         }
-        if self.over {
-            return Err(StreamError::Closed);
-        }
-        self.over = true;
-        self.stream.finish().map_err(|_| StreamError::Closed)
     }
 
-    async fn write(&mut self, chunks: &mut [Bytes]) -> Result<(), StreamError> {
+    /// Writes what the reader has room for; the rest is kept for whoever awaits [`Sent`].
+    fn write(&mut self, mut chunks: &mut [Bytes]) {
         if self.over {
-            return Err(StreamError::Closed);
+            self.broken.get_or_insert(StreamError::Closed);
         }
-        self.stream.write_all_chunks(chunks).await.map_err(|error| match error {
-            WriteError::Stopped(number) => StreamError::Reset(code(number)),
-            WriteError::ConnectionLost(error) => StreamError::ConnectionLost(error.into()),
-            WriteError::ClosedStream | WriteError::ZeroRttRejected => StreamError::Closed,
-        })
+        if self.broken.is_some() {
+            return;
+        }
+        // Whoever waits for room asks again, and is woken then.
+        let mut nobody = Context::from_waker(Waker::noop());
+        while self.unsent.is_empty() && !chunks.is_empty() {
+            let polled = pin!(self.stream.write_chunks(chunks)).poll(&mut nobody);
+            match polled {
+                Poll::Ready(Ok(written)) => chunks = &mut chunks[written.chunks..],
+                Poll::Ready(Err(error)) => return self.broken = Some(of_write(error)),
+                Poll::Pending => break,
+            }
+        }
+        self.unsent.extend(chunks.iter_mut().map(std::mem::take));
+    }
+
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        while self.broken.is_none() && !self.unsent.is_empty() {
+            let polled = pin!(self.stream.write_chunks(&mut self.unsent)).poll(cx);
+            match ready!(polled) {
+                Ok(written) => drop(self.unsent.drain(..written.chunks)),
+                Err(error) => self.broken = Some(of_write(error)),
+            }
+        }
+        if self.ends {
+            self.end_if(true);
+        }
+        Poll::Ready(self.broken.take().map_or(Ok(()), Err))
+    }
+
+    fn end_if(&mut self, fin: bool) {
+        if !fin || self.broken.is_some() {
+            return;
+        }
+        if self.over {
+            self.broken = Some(StreamError::Closed);
+        } else if !self.unsent.is_empty() {
+            self.ends = true;
+        } else {
+            self.over = true;
+            self.ends = false;
+            if self.stream.finish().is_err() {
+                self.broken = Some(StreamError::Closed);
+            }
+        }
+    }
+}
+
+fn of_write(error: WriteError) -> StreamError {
+    match error {
+        WriteError::Stopped(number) => StreamError::Reset(code(number)),
+        WriteError::ConnectionLost(error) => StreamError::ConnectionLost(error.into()),
+        WriteError::ClosedStream | WriteError::ZeroRttRejected => StreamError::Closed,
+    }
+}
+
+/// Completes when the reader has room for all that was given to a stream. Most often it had: what is sent is on its way
+/// before this is awaited, so that nothing need be carried along. Dropped earlier, nothing is lost: the rest goes before
+/// whatever is sent next.
+///
+/// # Errors
+/// If the peer stopped the stream, or the connection is lost, or the stream was ended before.
+#[must_use = "what the reader has no room for is sent only while this is awaited"]
+#[derive(Debug)]
+pub struct Sent<'s>(&'s mut SendHalf);
+
+impl Future for Sent<'_> {
+    type Output = Result<(), StreamError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll_sent(cx)
     }
 }
 

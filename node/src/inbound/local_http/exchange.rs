@@ -55,8 +55,8 @@ impl ExchangeError {
 /// the task of the request.
 pub(crate) struct Exchange<B = LocalBody> {
     connection: LocalConnection,
-    /// What is still to be sent; most often nothing. The application may answer before it has read everything.
-    upload: Option<Box<Upload<B>>>,
+    /// The application may answer before it has read everything.
+    upload: Upload<B>,
     payload: Payload,
     /// The connection can serve another request after this one.
     keeps: bool,
@@ -74,10 +74,7 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Exchange<B> {
         to_head_request: bool,
     ) -> Result<Self, (Upload<B>, ExchangeError)> {
         match upload.begin(&connection.stream) {
-            Ok(()) => {
-                let upload = (!upload.is_done()).then(|| Box::new(upload));
-                Ok(Self { connection, upload, payload: Payload::Over, keeps: true, to_head_request })
-            }
+            Ok(()) => Ok(Self { connection, upload, payload: Payload::Over, keeps: true, to_head_request }),
             Err(error) => Err((upload, error)),
         }
     }
@@ -146,7 +143,7 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Exchange<B> {
     /// # Errors
     /// If the request breaks off.
     pub(crate) async fn run<F: Future>(&mut self, future: F) -> Result<F::Output, ExchangeError> {
-        if self.upload.is_none() {
+        if self.upload.is_done() {
             return Ok(future.await);
         }
         let mut future = pin!(future);
@@ -158,16 +155,16 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Exchange<B> {
     }
 
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), ExchangeError> {
-        let Some(upload) = &mut self.upload else { return Ok(()) };
-        match upload.poll(cx, &self.connection.stream) {
-            Poll::Pending => return Ok(()),
-            Poll::Ready(Ok(())) => {}
+        match self.upload.poll(cx, &self.connection.stream) {
             // An application that reads no more may have answered nevertheless.
-            Poll::Ready(Err(ExchangeError::Write(_))) => self.keeps = false,
-            Poll::Ready(Err(error)) => return Err(error),
+            Poll::Ready(Err(ExchangeError::Write(_))) => {
+                self.keeps = false;
+                self.upload.give_up();
+                Ok(())
+            }
+            Poll::Ready(result) => result,
+            Poll::Pending => Ok(()),
         }
-        self.upload = None;
-        Ok(())
     }
 
     /// The connection, for another request, once the answer was read. Waits for that part of the request that is still to
@@ -176,9 +173,9 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Exchange<B> {
         if !self.keeps {
             return None;
         }
-        if self.upload.is_some() {
+        if !self.upload.is_done() {
             let rest = poll_fn(|cx| match self.poll_upload(cx) {
-                Ok(()) if self.upload.is_some() => self.poll_hangup(cx),
+                Ok(()) if !self.upload.is_done() => self.poll_hangup(cx),
                 ended => Poll::Ready(ended.is_ok()),
             });
             if !rest.await {

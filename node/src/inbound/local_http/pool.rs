@@ -44,21 +44,18 @@ impl LocalPool {
     where
         B: Body<Data = Bytes, Error = HopBodyError> + Unpin,
     {
-        loop {
-            let (connection, kept) = match self.take(address) {
-                Some(connection) => (connection, true),
-                None => {
-                    // Boxed: rare, and large to carry along in every request.
-                    (Box::pin(LocalConnection::open(address)).await?, false)
-                }
-            };
+        let failed = |source| LocalError::Exchange { address, source };
+        while let Some(connection) = self.take(address) {
             match Exchange::begin(connection, upload, to_head_request) {
                 Ok(exchange) => return Ok(exchange),
-                // The application had closed the kept connection.
-                Err((unsent, error)) if kept && unsent.can_go_elsewhere(&error) => upload = unsent,
-                Err((_, source)) => return Err(LocalError::Exchange { address, source }),
+                // The application had closed it.
+                Err((unsent, error)) if unsent.can_go_elsewhere(&error) => upload = unsent,
+                Err((_, error)) => return Err(failed(error)),
             }
         }
+        // Boxed: rare, and large to carry along in every request.
+        let connection = Box::pin(LocalConnection::open(address)).await?;
+        Exchange::begin(connection, upload, to_head_request).map_err(|(_, error)| failed(error))
     }
 
     /// The most recently used connection that is open, ready and not idle for too long. Those that are not are closed.

@@ -14,11 +14,18 @@ use crate::inbound::LocalBody;
 
 /// A request on its way to the application: its head, then its body as it comes over the hop.
 pub(crate) struct Upload<B = LocalBody> {
+    /// What is still to be written of a head that nothing follows.
+    head: Bytes,
+    /// Some of the request was written.
+    begun: bool,
+    /// A head with a body.
+    whole: Option<Box<Whole<B>>>,
+}
+
+struct Whole<B> {
     /// To be written.
     queue: VecDeque<Bytes>,
     queued: usize,
-    /// Some of it was written.
-    begun: bool,
     /// `None` once all of it is queued.
     body: Option<(B, Framed)>,
 }
@@ -39,20 +46,23 @@ const SLICES: usize = 16;
 impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Upload<B> {
     /// Of this encoded head, and of a body with its declared length, where there is one.
     pub(crate) fn new(head: Bytes, body: Option<(B, Option<u64>)>) -> Self {
-        let body = body.map(|(body, length)| (body, length.map_or(Framed::Chunked, Framed::Length)));
-        let mut upload = Self { queue: VecDeque::with_capacity(4), queued: 0, begun: false, body };
-        upload.push(head);
-        upload
+        let Some((body, length)) = body else { return Self { head, begun: false, whole: None } };
+        let body = Some((body, length.map_or(Framed::Chunked, Framed::Length)));
+        let mut whole = Box::new(Whole { queue: VecDeque::with_capacity(4), queued: 0, body });
+        whole.push(head);
+        Self { head: Bytes::new(), begun: false, whole: Some(whole) }
     }
 
     /// Writes what is here, without waiting.
     ///
     /// # Errors
-    /// If the connection does not take it. If nothing was written, this can be sent on another one.
+    /// If the connection does not take it, or the body breaks off.
     pub(super) fn begin(&mut self, stream: &TcpStream) -> Result<(), ExchangeError> {
-        // A body is asked again, by somebody who waits for it.
-        let _ = self.gather(&mut Context::from_waker(Waker::noop()))?;
-        self.write(stream).map_err(ExchangeError::Write)
+        if let Some(whole) = &mut self.whole {
+            // A body is asked again, by somebody who waits for it.
+            let _ = whole.gather(&mut Context::from_waker(Waker::noop()))?;
+        }
+        self.write(stream)
     }
 
     /// Goes on; ready once all is written.
@@ -60,14 +70,16 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Upload<B> {
     /// # Errors
     /// If the body breaks off, or the connection does not take it.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, stream: &TcpStream) -> Poll<Result<(), ExchangeError>> {
-        loop {
-            let gathered = self.gather(cx)?;
-            if self.queue.is_empty() {
-                return gathered.map(Ok);
+        while !self.is_done() {
+            let gathered = self.whole.as_mut().map_or(Ok(Poll::Ready(())), |whole| whole.gather(cx))?;
+            if self.head.is_empty() && self.whole.as_ref().is_some_and(|whole| whole.queue.is_empty()) {
+                ready!(gathered);
+                continue;
             }
             ready!(stream.poll_write_ready(cx)).map_err(ExchangeError::Write)?;
-            self.write(stream).map_err(ExchangeError::Write)?;
+            self.write(stream)?;
         }
+        Poll::Ready(Ok(()))
     }
 
     /// Was nothing written to a connection that failed with this error?
@@ -77,9 +89,33 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Upload<B> {
 
     /// Is all of it written?
     pub(super) fn is_done(&self) -> bool {
-        self.queue.is_empty() && self.body.is_none()
+        self.head.is_empty() && self.whole.as_ref().is_none_or(|whole| whole.queue.is_empty() && whole.body.is_none())
     }
 
+    /// Nothing more is sent.
+    pub(super) fn give_up(&mut self) {
+        (self.head, self.whole) = (Bytes::new(), None);
+    }
+
+    fn write(&mut self, stream: &TcpStream) -> Result<(), ExchangeError> {
+        loop {
+            let written = match &mut self.whole {
+                Some(whole) if !whole.queue.is_empty() => whole.write(stream),
+                // One piece is cheaper to write than a list of one.
+                None if !self.head.is_empty() => stream.try_write(&self.head).inspect(|len| self.head.advance(*len)),
+                _ => return Ok(()),
+            };
+            match written {
+                Ok(0) => return Err(ExchangeError::Write(io::ErrorKind::WriteZero.into())),
+                Ok(_) => self.begun = true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(ExchangeError::Write(error)),
+            }
+        }
+    }
+}
+
+impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Whole<B> {
     /// Queues what has come of the body; ready once that is all of it.
     fn gather(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, ExchangeError> {
         while self.queued < QUEUE {
@@ -127,26 +163,17 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Upload<B> {
         self.queue.push_back(bytes);
     }
 
-    fn write(&mut self, stream: &TcpStream) -> io::Result<()> {
-        while !self.queue.is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            for (slice, bytes) in slices.iter_mut().zip(&self.queue) {
-                *slice = IoSlice::new(bytes);
-            }
-            let count = self.queue.len().min(SLICES);
-            match stream.try_write_vectored(&slices[..count]) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => self.on_written(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            }
+    fn write(&mut self, stream: &TcpStream) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        for (slice, bytes) in slices.iter_mut().zip(&self.queue) {
+            *slice = IoSlice::new(bytes);
         }
-        Ok(())
+        let count = self.queue.len().min(SLICES);
+        stream.try_write_vectored(&slices[..count]).inspect(|len| self.on_written(*len))
     }
 
     fn on_written(&mut self, mut written: usize) {
         self.queued -= written;
-        self.begun = true;
         while let Some(first) = self.queue.front_mut() {
             let of_first = written.min(first.len());
             first.advance(of_first);
