@@ -61,6 +61,8 @@ pub(crate) struct Exchange<B = LocalBody> {
     /// The connection can serve another request after this one.
     keeps: bool,
     to_head_request: bool,
+    /// A part of the answer was read, and nothing waited for since.
+    is_begun: bool,
 }
 
 impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Exchange<B> {
@@ -74,7 +76,9 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Exchange<B> {
         to_head_request: bool,
     ) -> Result<Self, (Upload<B>, ExchangeError)> {
         match upload.begin(&connection.stream) {
-            Ok(()) => Ok(Self { connection, upload, payload: Payload::Over, keeps: true, to_head_request }),
+            Ok(()) => {
+                Ok(Self { connection, upload, payload: Payload::Over, keeps: true, to_head_request, is_begun: false })
+            }
             Err(error) => Err((upload, error)),
         }
     }
@@ -97,7 +101,7 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Exchange<B> {
                 self.keeps &= head.keeps_alive;
                 return Poll::Ready(Ok(head));
             }
-            if ready!(self.connection.poll_read(cx)).map_err(ExchangeError::Read)? == 0 {
+            if ready!(self.poll_more(cx)).map_err(ExchangeError::Read)? == 0 {
                 let nothing = self.connection.read.is_empty();
                 return Poll::Ready(Err(if nothing { ExchangeError::Closed } else { BadAnswer::Cut.into() }));
             }
@@ -127,10 +131,23 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Exchange<B> {
             if let Some(piece) = self.payload.take(&mut self.connection.read)? {
                 return Poll::Ready(Ok(piece));
             }
-            if ready!(self.connection.poll_read(cx)).map_err(ExchangeError::Read)? == 0 {
+            if ready!(self.poll_more(cx)).map_err(ExchangeError::Read)? == 0 {
                 self.payload.on_close()?;
             }
         }
+    }
+
+    /// Reads more of the answer. An application that writes it in small parts (a head, then a body) sends each only once the
+    /// one before was acknowledged, unless it switched that off (RFC 896); the system would wait up to 40 ms with it, for
+    /// something to send along.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let polled = self.connection.poll_read(cx);
+        if polled.is_pending() && self.is_begun {
+            // All that may be lost is time.
+            let _ = self.connection.stream.set_quickack(true);
+        }
+        self.is_begun = polled.is_ready();
+        polled
     }
 
     /// Is the answer over, as far as can be seen without reading more?
@@ -183,6 +200,11 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Exchange<B> {
             }
         }
         (self.keeps && self.connection.is_ready()).then_some(self.connection)
+    }
+
+    #[cfg(test)]
+    pub(super) fn acknowledges_at_once(&self) -> bool {
+        self.connection.stream.quickack().unwrap()
     }
 
     /// An application that says more now, or hangs up, reads no more.

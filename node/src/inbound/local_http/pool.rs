@@ -336,6 +336,37 @@ mod tests {
         assert!(pool.take(address).is_none());
     }
 
+    /// Or it would keep the rest back until the system, after some tens of milliseconds, acknowledges the first part by itself.
+    #[tokio::test]
+    async fn the_first_part_of_an_answer_is_acknowledged_at_once() {
+        const MANY: usize = 20;
+        let (asked, is_asked) = tokio::sync::oneshot::channel();
+        let (address, serving) = application(move |mut stream| async move {
+            for _ in 0..MANY {
+                read_head(&mut stream).await;
+                stream.write_all(OK).await.unwrap();
+            }
+            read_head(&mut stream).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n").await.unwrap();
+            is_asked.await.unwrap();
+            stream.write_all(b"ok").await.unwrap();
+        })
+        .await;
+        let pool = LocalPool::default();
+        // A connection on which questions and answers alternate is one that the system is slow to acknowledge on.
+        for _ in 0..MANY {
+            let (_, mut exchange) = ask(&pool, address, get()).await.unwrap();
+            body(&mut exchange).await.unwrap();
+            pool.put_back(address, exchange).await;
+        }
+        let (_, mut exchange) = ask(&pool, address, get()).await.unwrap();
+        assert!(futures_util::poll!(std::pin::pin!(exchange.piece())).is_pending());
+        assert!(exchange.acknowledges_at_once());
+        asked.send(()).unwrap();
+        assert_eq!(body(&mut exchange).await.unwrap(), b"ok");
+        serving.await.unwrap();
+    }
+
     #[tokio::test]
     async fn an_answer_that_is_not_http_is_named_so() {
         let (address, _serving) = application(move |mut stream| async move {
