@@ -25,6 +25,10 @@ hosts *ARGS:
 reach:
     cargo run --release -p starling-chaos -- reach
 
+# a hundred real nodes beside as many agents of serf, in one run (root; STARLING_PEERS names the measuring tools)
+serf *ARGS:
+    cargo run --release -p starling-chaos -- serf {{ARGS}}
+
 # a mesh of hundreds on virtual time: a scenario of chaos/scenarios, with --seed N, --nodes N, --runs N, --json
 sim SCENARIO *ARGS:
     cargo run --release -p starling-chaos -- sim {{SCENARIO}} {{ARGS}}

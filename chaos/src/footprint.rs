@@ -5,13 +5,12 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::usage::{memory, processor_seconds};
 use crate::{MeshOfHosts, MeshPlan, Process, Program, wait_until};
 
 /// How long the idle nodes are watched.
 const WATCH: Duration = Duration::from_secs(20);
 const PATIENCE: Duration = Duration::from_mins(3);
-/// Clock ticks a second, as `/proc` counts processor time on Linux.
-const TICKS: f64 = 100.0;
 /// A slow reader takes this many bytes a second, for [`SLOW_SECONDS`].
 const SLOW_RATE: u64 = 256 * 1024;
 const SLOW_SECONDS: u64 = 4;
@@ -144,37 +143,4 @@ fn slow_reader(mesh: &MeshOfHosts, service: &Process, size: u64) -> u64 {
 fn finished(mut program: Process) -> String {
     program.wait(PATIENCE);
     program.log()
-}
-
-/// A size of `/proc/PID/status`, in bytes.
-fn memory(pid: u32, key: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-    let kib: u64 = line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0);
-    kib * 1024
-}
-
-/// User and system time of a process, in seconds.
-fn processor_seconds(pid: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    // utime and stime are the 14th and 15th field (proc(5)); two stand before the `)`.
-    let ticks: f64 = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
-    ticks / TICKS
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn this_process_has_memory_and_uses_the_processor() {
-        let pid = std::process::id();
-        assert!(memory(pid, "VmRSS") > 0);
-        assert!(memory(pid, "VmHWM") >= memory(pid, "VmRSS") / 2);
-        let spin = Instant::now();
-        while processor_seconds(pid) == 0.0 {
-            assert!(spin.elapsed() < Duration::from_secs(10), "a busy loop uses the processor");
-        }
-    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::net::{HostsError, Namespaces, Switch};
+use crate::net::{HostsError, Namespaces, Switch, hardware_address};
 
 mod process;
 mod program;
@@ -46,6 +46,20 @@ impl Host {
         let script = format!("mount --bind {} {}\n", host.resolv_conf().display(), system.display());
         host.namespaces.feed("sh", &["-e"], &script)?;
         Ok(host)
+    }
+
+    /// Tells it where the others are, for good: it need not ask them by broadcast.
+    pub(crate) fn learn_neighbours(&self, hosts: &[Self]) -> Result<(), HostsError> {
+        let others = hosts.iter().filter(|other| other.number != self.number).map(|other| {
+            let (address, hardware) = (other.address, hardware_address(other.address));
+            format!("neigh replace {address} lladdr {hardware} dev eth0 nud permanent\n")
+        });
+        self.namespaces.batch(&others.collect::<String>())
+    }
+
+    /// Tells its holder to end it, and does not wait.
+    pub(crate) fn begin_end(&mut self) {
+        self.namespaces.release();
     }
 
     /// Its number in its net, from 0.

@@ -6,6 +6,7 @@
 //! - [`MeshOfHosts`], [`NodeConfig`]: a mesh of `starling` agents, a host each
 //! - [`reach`]: what a mesh must reach on five hosts, with figures
 //! - [`footprint`]: what a node costs its host
+//! - [`serf`]: a hundred real nodes beside as many agents of serf
 //! - [`sim`]: a mesh of hundreds of engines on virtual time, with no process at all
 //! - [`wait_until`]: a condition with a deadline; [`binary`]: the programs under test
 //!
@@ -20,7 +21,9 @@ mod load;
 mod mesh;
 mod net;
 pub mod reach;
+pub mod serf;
 pub mod sim;
+mod usage;
 mod wait;
 
 pub use host::{Host, Output, Process, Program};

@@ -9,6 +9,7 @@ use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use starling_chaos::footprint;
 use starling_chaos::reach::{self, Fault};
+use starling_chaos::serf::{self, Comparison};
 use starling_chaos::sim::{self, Scenario};
 use starling_chaos::{Connections, Net, OpenLoop, Program};
 
@@ -30,6 +31,8 @@ enum Verb {
     },
     /// Plays what a mesh must reach on five hosts and holds each figure against its bound. Exits with 1 if one is missed.
     Reach,
+    /// Measures real agents, a host each, beside as many of serf. Exits with 1 if either did not do its work.
+    Serf(Serf),
     /// Sends GET requests at a fixed rate that does not wait for answers. Exits with 1 if any failed.
     Load(Load),
     /// Plays a scenario on virtual time: the real engine on a simulated network. Exits with 1 if a bound is missed.
@@ -52,6 +55,28 @@ struct Sim {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(clap::Args)]
+struct Serf {
+    /// Agents of each.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u8).range(3..=200))]
+    nodes: u8,
+    /// How long they are watched at rest, in seconds.
+    #[arg(long, default_value = "60", value_parser = seconds)]
+    idle: Duration,
+    /// Members to kill, one after another.
+    #[arg(long, default_value_t = 5)]
+    kills: usize,
+    /// Between two starts, in seconds.
+    #[arg(long, default_value = "0.02", value_parser = seconds)]
+    pace: Duration,
+    /// Without serf.
+    #[arg(long)]
+    alone: bool,
+    /// Write all figures to this file, as JSON.
+    #[arg(long)]
+    report: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -99,6 +124,7 @@ fn main() -> ExitCode {
         Verb::Hosts { hold: true } => hold(),
         Verb::Hosts { hold: false } => check(),
         Verb::Reach => reach_all(),
+        Verb::Serf(serf) => beside_serf(&serf),
         Verb::Load(load) => run(load),
         Verb::Sim(sim) => simulate(&sim),
     };
@@ -187,6 +213,24 @@ fn footprint_all() -> bool {
     good &= line("1 GiB each way at once, growth", &mib(bulk.growth), "at most 20 MiB", bulk.growth <= 20 * MIB);
     let written = bulk.written_to_slow_reader;
     good & line("written to a reader that took 1 MiB", &mib(written), "at most 32 MiB", written <= 32 * MIB)
+}
+
+fn beside_serf(options: &Serf) -> anyhow::Result<()> {
+    let Serf { nodes, idle, kills, pace, alone, report } = options;
+    let plan = serf::Plan { agents: usize::from(*nodes), pace: *pace, idle: *idle, kills: *kills };
+    ensure!(plan.kills + 2 <= plan.agents, "--kills: two agents must stay");
+    let serf = if *alone { None } else { Some(serf::measure_serf(&plan, &serf::find()?)?) };
+    // Serf's side takes and gives back the lock by itself.
+    let lock = serf::Lock::take()?;
+    let starling = serf::measure(&plan);
+    lock.give_back();
+    let comparison = Comparison { serf, starling };
+    if let Some(path) = report {
+        std::fs::write(path, serde_json::to_vec_pretty(&comparison)?).with_context(|| path.display().to_string())?;
+    }
+    print!("{comparison}");
+    ensure!(comparison.is_sound(), "one of them did not do its work");
+    Ok(())
 }
 
 fn simulate(sim: &Sim) -> anyhow::Result<()> {

@@ -16,7 +16,7 @@ pub use node_config::{NodeConfig, ServiceConfig};
 /// The mesh's trust domain.
 const TRUST_DOMAIN: &str = "chaos.example";
 
-/// Nodes that the others ask for admission: more than one, so that each may be away.
+/// Nodes that the others ask for admission, unless it is said: more than one, so that each may be away.
 const SEEDS: usize = 3;
 
 /// What mesh to start.
@@ -24,6 +24,7 @@ const SEEDS: usize = 3;
 pub struct MeshPlan {
     name: String,
     hosts: usize,
+    seeds: usize,
     unprivileged: bool,
     captured: bool,
 }
@@ -48,7 +49,7 @@ pub struct MeshNode {
 impl MeshPlan {
     /// A mesh of that many hosts, whose agents run as root of their hosts and without `starling capture install`.
     pub fn new(name: &str, hosts: usize) -> Self {
-        Self { name: name.to_owned(), hosts, unprivileged: false, captured: false }
+        Self { name: name.to_owned(), hosts, seeds: SEEDS, unprivileged: false, captured: false }
     }
 
     /// The agents run without any privilege.
@@ -65,10 +66,26 @@ impl MeshPlan {
         self
     }
 
-    /// Starts it. The closure gets each node's number and completes its configuration, which has a name (`node-0`...),
-    /// an address, seeds, an identity, files of its own and nothing to offer. Returns without waiting for anything.
+    /// So many nodes, the first ones, are the seeds of all.
+    #[must_use]
+    pub const fn seeds(mut self, seeds: usize) -> Self {
+        self.seeds = seeds;
+        self
+    }
+
+    /// Starts it, as [`MeshPlan::lay_out`] made it. Returns without waiting for anything.
     #[track_caller]
-    pub fn start(&self, mut complete: impl FnMut(usize, &mut NodeConfig)) -> MeshOfHosts {
+    pub fn start(&self, complete: impl FnMut(usize, &mut NodeConfig)) -> MeshOfHosts {
+        let mut mesh = self.lay_out(complete);
+        (0..self.hosts).for_each(|number| mesh.start_agent(number));
+        mesh
+    }
+
+    /// Makes hosts, certificates and configurations, and starts no agent. The closure gets each node's number and completes
+    /// its configuration, which has a name (`node-0`...), an address, seeds, an identity, files of its own and nothing to
+    /// offer.
+    #[track_caller]
+    pub fn lay_out(&self, mut complete: impl FnMut(usize, &mut NodeConfig)) -> MeshOfHosts {
         let net = Net::new(&self.name, self.hosts);
         let starling = net.within_reach(&binary::starling());
         let ca = net.directory().join("ca");
@@ -77,7 +94,7 @@ impl MeshPlan {
         };
         run(net.host(0), &["ca", "init", "--dir", &text(&ca), "--trust-domain", TRUST_DOMAIN]);
         let seeds: Vec<String> =
-            net.hosts().iter().take(SEEDS).map(|host| format!("{}:7947", host.address())).collect();
+            net.hosts().iter().take(self.seeds).map(|host| format!("{}:7947", host.address())).collect();
         let mut nodes = Vec::new();
         for host in net.hosts() {
             let name = format!("node-{}", host.number());
@@ -99,9 +116,7 @@ impl MeshPlan {
             let socket = config.socket();
             nodes.push(MeshNode { name, config: path, socket, unprivileged: self.unprivileged, agent: None });
         }
-        let mut mesh = MeshOfHosts { nodes, net, starling };
-        (0..self.hosts).for_each(|number| mesh.start_agent(number));
-        mesh
+        MeshOfHosts { nodes, net, starling }
     }
 }
 
@@ -187,6 +202,11 @@ impl MeshNode {
     /// Its configuration file.
     pub fn config(&self) -> &Path {
         &self.config
+    }
+
+    /// Where its agent is spoken to.
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 }
 

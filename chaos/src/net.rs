@@ -16,6 +16,10 @@ pub(crate) use namespaces::Namespaces;
 /// The most hosts on one bridge: addresses are 10.78.0.1 to 10.78.0.200.
 const MOST_HOSTS: usize = 200;
 
+/// From so many hosts on each is told where the others are, in place of asking: the kernel's table of neighbours is one for
+/// all namespaces, and where it is full (1,024 entries) packets are lost that no network would lose.
+const MANY_HOSTS: usize = 24;
+
 /// Hosts on one bridge. The bridge has a namespace of its own, so that every net may use the same addresses and many
 /// nets may stand side by side.
 pub struct Net {
@@ -98,7 +102,11 @@ impl Net {
         namespaces.batch("link set lo up\nlink add br0 type bridge stp_state 0 forward_delay 0\nlink set br0 up\n")?;
         let switch = Arc::new(Switch { namespaces, cuts: Mutex::default() });
         let hosts = (0..hosts).map(|number| switch.plug(number, directory.path())).collect::<Result<_, _>>()?;
-        Ok(Self { hosts, switch, directory })
+        let net = Self { hosts, switch, directory };
+        if net.hosts.len() >= MANY_HOSTS {
+            net.hosts.iter().try_for_each(|host| host.learn_neighbours(&net.hosts))?;
+        }
+        Ok(net)
     }
 
     /// The host of that number, from 0.
@@ -148,6 +156,13 @@ impl Net {
     }
 }
 
+impl Drop for Net {
+    fn drop(&mut self) {
+        // All at once: each is waited for when its host is dropped.
+        self.hosts.iter_mut().for_each(Host::begin_end);
+    }
+}
+
 impl Drop for Cut {
     fn drop(&mut self) {
         let healed = self.switch.with_cuts(|cuts| cuts.standing.remove(&self.number));
@@ -157,15 +172,22 @@ impl Drop for Cut {
     }
 }
 
+/// Of the host with this address: locally administered, and the same four bytes.
+pub(crate) fn hardware_address(address: Ipv4Addr) -> String {
+    let [a, b, c, d] = address.octets();
+    format!("02:00:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+}
+
 impl Switch {
     fn plug(self: &Arc<Self>, number: usize, directory: &Path) -> Result<Host, HostsError> {
         let namespaces = self.namespaces.another()?;
         let pid = namespaces.pid();
-        self.namespaces.batch(&format!(
-            "link add p{number} type veth peer name eth0 netns {pid}\nlink set p{number} master br0 up\n"
-        ))?;
         let last = u8::try_from(number + 1).map_err(|_| HostsError::Count(number))?;
         let address = Ipv4Addr::new(10, 78, 0, last);
+        self.namespaces.batch(&format!(
+            "link add p{number} type veth peer name eth0 address {} netns {pid}\nlink set p{number} master br0 up\n",
+            hardware_address(address)
+        ))?;
         namespaces.batch(&format!("link set lo up\naddr add {address}/24 dev eth0\nlink set eth0 up\n"))?;
         let directory: PathBuf = directory.join(format!("host-{number}"));
         Host::try_new(number, address, namespaces, Arc::clone(self), directory)

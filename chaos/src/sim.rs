@@ -17,6 +17,7 @@ mod play;
 mod queue;
 mod report;
 mod scenario;
+mod seek;
 mod span;
 mod trace;
 mod traffic;

@@ -1,10 +1,14 @@
 //! Chitchat, apart from the simulator: it keeps a clock and randomness of its own, so it runs on tokio's paused time, and
 //! is asked to converge rather than to replay. `gossip/tests/chitchat.rs` has its messages checked; here there are many nodes.
 
+mod catalog {
+    pub(crate) mod gate;
+}
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use chitchat::transport::ChannelTransport;
+use catalog::gate::Gate;
 use chitchat::{ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, spawn_chitchat};
 
 /// As `node` runs it: a round every 3 s.
@@ -14,7 +18,7 @@ const VALUE: usize = 400;
 
 struct Mesh {
     nodes: Vec<ChitchatHandle>,
-    transport: ChannelTransport,
+    gate: Gate,
 }
 
 fn address(n: usize) -> SocketAddr {
@@ -25,7 +29,7 @@ fn address(n: usize) -> SocketAddr {
 impl Mesh {
     /// Nodes with two values each, each introduced to the one before it.
     async fn new(size: usize) -> Self {
-        let transport = ChannelTransport::default();
+        let gate = Gate::new(ROUND);
         let mut nodes = Vec::new();
         for n in 0..size {
             let config = ChitchatConfig {
@@ -47,12 +51,12 @@ impl Mesh {
                 extra_liveness_predicate: None,
             };
             let values = ["node", "svc/default/orders/0"].map(|key| (key.to_owned(), "x".repeat(VALUE)));
-            nodes.push(spawn_chitchat(config, values.into(), &transport).await.unwrap());
+            nodes.push(spawn_chitchat(config, values.into(), &gate).await.unwrap());
         }
         for (n, node) in nodes[1..].iter().enumerate() {
             node.gossip(address(n)).unwrap();
         }
-        Self { nodes, transport }
+        Self { nodes, gate }
     }
 
     /// Nodes that hold this value of the first node, and something of every other.
@@ -80,24 +84,29 @@ impl Mesh {
         panic!("{} of {} are informed after 60 rounds", self.informed(value).await, self.nodes.len());
     }
 
-    /// Bytes that a node sends in a second while nothing changes, all rounds taken.
-    async fn idle_bytes(&self) -> f64 {
-        let rounds = 10;
-        let before = self.transport.statistics().num_bytes_total;
+    /// Bytes that a node sends in a second, over so many rounds.
+    async fn bytes(&self, rounds: u32) -> f64 {
+        let before = self.gate.bytes();
         tokio::time::sleep(ROUND * rounds).await;
-        let bytes = self.transport.statistics().num_bytes_total - before;
-        bytes as f64 / self.nodes.len() as f64 / (ROUND * rounds).as_secs_f64()
+        (self.gate.bytes() - before) as f64 / self.nodes.len() as f64 / (ROUND * rounds).as_secs_f64()
     }
 
     async fn play(&self) {
         let joined = self.rounds_until(&"x".repeat(VALUE)).await;
-        let idle = self.idle_bytes().await;
+        let all = self.bytes(10).await;
+        // The packets of gossip say now that nothing is missing.
+        self.gate.on_behind(false);
+        let idle = self.bytes(40).await;
+        self.gate.on_behind(true);
         self.nodes[0].with_chitchat(|chitchat| chitchat.self_node_state().set("node", "changed")).await;
         let changed = self.rounds_until("changed").await;
         let size = self.nodes.len();
         println!(
-            "{size} nodes: all known after {joined} rounds, a change after {changed} (no push), idle {idle:.0} B/s a node"
+            "{size} nodes: all known after {joined} rounds, a change after {changed} (no push); idle {idle:.0} B/s a node, \
+             {all:.0} if every round is taken"
         );
+        assert!(idle < 2_000.0, "{idle} B/s");
+        assert!(idle * 20.0 < all, "{idle} of {all} B/s: rounds are not skipped");
         assert!(changed <= 15, "{changed} rounds");
     }
 }

@@ -155,6 +155,124 @@ fn a_mesh_that_was_split_is_one_again_soon_after() {
 }
 
 #[test]
+fn an_idle_mesh_sends_little_and_dials_nobody_who_is_there() {
+    let report = play("idle", &scenario("about = 'idle'\nnodes = 40\nseeds = 3\nquiet = '130s'\nlength = '1s'"), 1);
+    assert!(figure(&report, "idle.bytes.gossip") <= 1_000.0, "{report}");
+    assert!(figure(&report, "idle.bytes.control") < 1.0, "{report}");
+}
+
+#[test]
+fn all_know_all_at_once_where_a_scenario_says_so() {
+    let report = play("known", &scenario("about = 'known'\nnodes = 30\nacquainted = true\nlength = '5s'"), 1);
+    assert!(figure(&report, "join_s") <= 1.0, "{report}");
+    assert!(figure(&report, "wrong.suspicions") == 0.0, "{report}");
+}
+
+#[test]
+fn ten_crashes_at_once_are_told_without_a_storm_of_notices_or_of_states() {
+    let report = play(
+        "crash-ten",
+        &scenario(
+            r#"
+            about = "ten of sixty"
+            nodes = 60
+            seeds = 3
+            quiet = "20s"
+            length = "25s"
+            [[fault]]
+            does = { crash = {} }
+            count = 10
+            at = "1s"
+            "#,
+        ),
+        1,
+    );
+    assert!(figure(&report, "crash.all_s.max") <= 8.0, "{report}");
+    assert!(figure(&report, "crash.spread_s.p99") <= 2.0, "{report}");
+    assert!(figure(&report, "peak.bytes.gossip") <= 12_000.0, "{report}");
+    // Those that are down are dialed, in vain; nobody gives a state to anybody.
+    assert!(figure(&report, "peak.bytes.control") <= 40_000.0, "{report}");
+    assert!(figure(&report, "wrong.evicted") == 0.0, "{report}");
+}
+
+#[test]
+fn islands_are_one_mesh_within_ten_seconds_of_the_first_packet_that_passes() {
+    let report = play(
+        "islands",
+        &scenario(
+            r#"
+            about = "two seeds that know only each other, cut for longer than their first dials"
+            nodes = 10
+            seeds = 2
+            dials = "one"
+            joined = false
+            length = "80s"
+            [[fault]]
+            does = { cut = {} }
+            nodes = [0, 2, 4, 6, 8]
+            for = "50s"
+            "#,
+        ),
+        1,
+    );
+    assert!(figure(&report, "settle_s") <= 10.0, "{report}");
+}
+
+#[test]
+fn a_node_whose_seeds_are_gone_finds_the_mesh_by_its_disk_and_dials_no_more_than_it_must() {
+    let report = play(
+        "lost-seeds",
+        &scenario(
+            r#"
+            about = "the seeds die, then a third of the others restart"
+            nodes = 20
+            seeds = 2
+            quiet = "5s"
+            length = "80s"
+            [[fault]]
+            does = { crash = {} }
+            nodes = [0, 1]
+            at = "1s"
+            [[fault]]
+            does = { crash = {} }
+            count = 6
+            at = "10s"
+            for = "15s"
+            "#,
+        ),
+        1,
+    );
+    assert!(figure(&report, "settle_s") <= 10.0, "{report}");
+    // Six that come back, each admitted by one or two, and by some who dial it at that moment; not by all who knew it.
+    let joined = figure(&report, "events.joined");
+    assert!(joined <= 160.0, "{report}");
+}
+
+#[test]
+fn one_that_hardly_hears_is_out_of_routing_soon_and_nobody_else_is() {
+    let report = play(
+        "ingress-loss",
+        &scenario(
+            r#"
+            about = "one loses most of what is sent to it"
+            nodes = 30
+            quiet = "5s"
+            length = "70s"
+            [[fault]]
+            does = { loss = { ingress = 0.8 } }
+            count = 1
+            at = "1s"
+            "#,
+        ),
+        1,
+    );
+    assert!(figure(&report, "faulty.out_s") <= 30.0, "{report}");
+    for name in ["wrong.evicted", "wrong.asides"] {
+        assert!(figure(&report, name) == 0.0, "{name}: {report}");
+    }
+}
+
+#[test]
 fn a_bound_that_is_missed_or_was_not_measured_is_said() {
     let report = play(
         "bounds",

@@ -6,6 +6,7 @@ use starling_proto::mesh::v1;
 use starling_proto::{Generation, MemberIdentity, NodeId, SpiffeId};
 
 use crate::conduct::Conduct;
+use crate::lifeguard::Unrest;
 use crate::replay::ReplayWindow;
 use crate::{Refusal, State, VerifiedCredential};
 
@@ -13,6 +14,10 @@ use crate::{Refusal, State, VerifiedCredential};
 #[derive(Debug)]
 pub(crate) struct Admission {
     peers: BTreeMap<NodeId, Peer>,
+    /// Who has which name.
+    names: BTreeMap<SpiffeId, BTreeSet<NodeId>>,
+    /// How many are up.
+    up: usize,
     limit: usize,
 }
 
@@ -43,8 +48,10 @@ pub(crate) struct Peer {
     pub(crate) heard: Option<Instant>,
     pub(crate) catalog_hash: u64,
     pub(crate) conduct: Conduct,
-    /// Who accuses its current identity and incarnation of having failed.
+    /// Who accuses its current identity and incarnation of having failed: at most [`WITNESSES`](crate::lifeguard::WITNESSES).
     pub(crate) accusers: BTreeSet<NodeId>,
+    /// Who accused it lately, whatever became of it.
+    pub(crate) unrest: Unrest,
     /// It is told that it counts as down, but not before this.
     pub(crate) tell_down_after: Instant,
 }
@@ -81,6 +88,7 @@ impl Peer {
             catalog_hash: 0,
             conduct: Conduct::default(),
             accusers: BTreeSet::new(),
+            unrest: Unrest::default(),
             tell_down_after: now,
         }
     }
@@ -102,7 +110,7 @@ impl Peer {
 
 impl Admission {
     pub(crate) const fn new(limit: usize) -> Self {
-        Self { peers: BTreeMap::new(), limit }
+        Self { peers: BTreeMap::new(), names: BTreeMap::new(), up: 0, limit }
     }
 
     pub(crate) fn get(&self, node: NodeId) -> Option<&Peer> {
@@ -117,6 +125,26 @@ impl Admission {
         self.peers.iter().map(|(node, peer)| (*node, peer))
     }
 
+    /// How many are up, this node not counted.
+    pub(crate) const fn up(&self) -> usize {
+        self.up
+    }
+
+    /// A peer is in this state from now on. Nobody else changes one that was admitted.
+    pub(crate) fn set_state(&mut self, node: NodeId, state: State, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(&node) {
+            self.up = self.up + usize::from(state.is_up()) - usize::from(peer.state.is_up());
+            peer.state = state;
+            peer.since = now;
+        }
+    }
+
+    /// Those with a name.
+    pub(crate) fn named(&self, name: &SpiffeId) -> impl Iterator<Item = (NodeId, &Peer)> {
+        let nodes = self.names.get(name).into_iter().flatten();
+        nodes.filter_map(|node| Some((*node, self.peers.get(node)?)))
+    }
+
     pub(crate) const fn limit(&self) -> usize {
         self.limit
     }
@@ -125,7 +153,7 @@ impl Admission {
     ///
     /// A name is free again once its holder is down or has left: then the newcomer takes it.
     pub(crate) fn check_room(&self, node: NodeId, name: &SpiffeId, waiting: usize) -> Result<(), Refusal> {
-        let holder = self.iter().find(|(id, peer)| *id != node && peer.verified.spiffe == *name && peer.state.is_up());
+        let holder = self.named(name).find(|(id, peer)| *id != node && peer.state.is_up());
         if let Some((holder, peer)) = holder {
             let address = peer.identity.address.quic();
             return Err(Refusal::NameTaken { name: name.clone(), holder, address });
@@ -133,9 +161,8 @@ impl Admission {
         if self.peers.get(&node).is_some_and(|peer| peer.state.is_up()) {
             return Ok(());
         }
-        let up = self.peers.values().filter(|peer| peer.state.is_up()).count();
         // This node is a member too.
-        if up + waiting + 1 >= self.limit { Err(Refusal::MemberLimit { limit: self.limit }) } else { Ok(()) }
+        if self.up + waiting + 1 >= self.limit { Err(Refusal::MemberLimit { limit: self.limit }) } else { Ok(()) }
     }
 
     /// Admits a node with an identity that it proved, or takes note of a higher one. Counters up to `floor` are not
@@ -146,12 +173,18 @@ impl Admission {
         let node = identity.node_id;
         if let Some(peer) = self.peers.get_mut(&node) {
             if proof.verified.issued_at >= peer.verified.issued_at {
+                let renamed = peer.verified.spiffe != proof.verified.spiffe;
+                let before = std::mem::replace(&mut peer.verified, proof.verified).spiffe;
                 peer.credential = proof.credential;
-                peer.verified = proof.verified;
+                if renamed {
+                    self.names.entry(peer.verified.spiffe.clone()).or_default().insert(node);
+                    drop_name(&mut self.names, &before, node);
+                }
             }
             peer.raise(identity, floor);
             return Vec::new();
         }
+        self.names.entry(proof.verified.spiffe.clone()).or_default().insert(node);
         self.peers.insert(node, Peer::new(proof, identity, floor, now));
         let mut gone = Vec::new();
         // Those that are down are kept for a day, but not more of them than there may be members.
@@ -159,13 +192,25 @@ impl Admission {
             let down = self.peers.iter().filter(|(id, peer)| **id != node && !peer.state.is_up());
             let Some(oldest) = down.min_by_key(|(_, peer)| peer.since).map(|(id, _)| *id) else { break };
             gone.push(oldest);
-            self.peers.remove(&oldest);
+            self.remove(oldest);
         }
         gone
     }
 
     pub(crate) fn remove(&mut self, node: NodeId) -> Option<Peer> {
-        self.peers.remove(&node)
+        let peer = self.peers.remove(&node)?;
+        self.up -= usize::from(peer.state.is_up());
+        drop_name(&mut self.names, &peer.verified.spiffe, node);
+        Some(peer)
+    }
+}
+
+fn drop_name(names: &mut BTreeMap<SpiffeId, BTreeSet<NodeId>>, name: &SpiffeId, node: NodeId) {
+    if let Some(nodes) = names.get_mut(name) {
+        nodes.remove(&node);
+        if nodes.is_empty() {
+            names.remove(name);
+        }
     }
 }
 
@@ -180,6 +225,10 @@ impl Peer {
         }
         if identity.generation > self.notices.generation() {
             self.notices = ReplayWindow::new(identity.generation, 0);
+        }
+        if identity.generation > self.identity.generation {
+            // What its last process was like says nothing of this one.
+            self.unrest = Unrest::default();
         }
         self.identity = identity;
         self.incarnation = 0;

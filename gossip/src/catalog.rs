@@ -10,11 +10,14 @@
 //! - within a generation, of two values for one key the higher sequence stays; on a tie (an owner that signs two values
 //!   with one sequence) the one whose encoding sorts higher, so that all nodes agree;
 //! - a withdrawal is a value like any other, with a higher sequence than what it withdraws;
-//! - an owner's values that do not fit in its share push out its own older ones, never another owner's.
+//! - an owner's values that do not fit in its share push out its own older ones, never another owner's. Withdrawals have
+//!   a share of their own: what was taken back never keeps out what is offered. An owner whose share of withdrawals is
+//!   full begins a new generation, which needs none of them.
 
 mod content;
 pub mod key;
 mod record;
+mod rounds;
 mod shelf;
 pub mod text;
 pub mod wire;
@@ -31,14 +34,22 @@ pub use content::{Content, NodeRecord, ServiceEntry};
 #[cfg(any(test, feature = "raw"))]
 pub(crate) use record::statement;
 pub use record::{MAX_VERSION, RecordError, open};
+pub use rounds::Rounds;
 use shelf::{Record, Shelf};
 
 /// The most an encoded value may have, in bytes.
 pub const MAX_VALUE: usize = 4 * 1024;
-/// The most the encoded values of one node may have together, in bytes.
+/// The most the encoded values of one node may have together, in bytes, but for withdrawn ones.
 pub const MAX_NODE: usize = 64 * 1024;
-/// The most values one node may have, withdrawn ones included.
+/// The most values one node may have, but for withdrawn ones.
 pub const MAX_RECORDS: usize = 256;
+/// The most withdrawn values one node may have.
+pub const MAX_WITHDRAWN: usize = 128;
+/// The most they may have together, in bytes: a withdrawn value has no body, and what else stands in it has 111 bytes at
+/// most beside its key.
+pub const MAX_NODE_WITHDRAWN: usize = MAX_WITHDRAWN * (MAX_KEY + 111);
+/// The most keys one node may have used in one generation.
+pub const MAX_KEYS: usize = MAX_RECORDS + MAX_WITHDRAWN;
 /// The most a key may have, in bytes: the longest service key has 142.
 pub const MAX_KEY: usize = 160;
 
@@ -206,6 +217,21 @@ impl Catalog {
     /// How many values of all nodes there are, and their bytes.
     pub fn sizes(&self) -> (usize, usize) {
         self.nodes.values().map(Shelf::sizes).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    }
+
+    /// The bytes of one node's values, as they travel.
+    pub(crate) fn bytes_of(&self, owner: NodeId) -> usize {
+        self.nodes.get(&owner).map_or(0, |shelf| shelf.sizes().1)
+    }
+
+    /// Whose values there are.
+    pub(crate) fn owners(&self) -> impl Iterator<Item = NodeId> {
+        self.nodes.keys().copied()
+    }
+
+    /// Is there no room for one more value of our own that is withdrawn?
+    pub(crate) fn is_full_of_withdrawn(&self) -> bool {
+        self.nodes.get(&self.owner).is_some_and(|shelf| shelf.withdrawn() >= MAX_WITHDRAWN)
     }
 
     /// The values of one node, for a pull.

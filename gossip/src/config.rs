@@ -80,7 +80,7 @@ impl Default for Timings {
             gossip_period: Duration::from_millis(200),
             gossip_fanout: 3,
             transmissions: 12,
-            announce_period: Duration::from_secs(30),
+            announce_period: Duration::from_mins(1),
             redial_first: Duration::from_secs(1),
             redial_first_for: Duration::from_mins(1),
             redial_later: Duration::from_secs(10),

@@ -1,4 +1,5 @@
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use starling_proto::{MemberIdentity, NodeId, SpiffeId};
@@ -28,13 +29,24 @@ const CREDITORS: usize = 1_024;
 #[derive(Debug)]
 pub(crate) struct Contacts {
     waiting: BTreeMap<NodeId, Contact>,
+    /// When each is to be spoken to next.
+    due: BTreeSet<(Instant, NodeId)>,
+    /// Keys that wait to be heard from, by name.
+    names: BTreeMap<SpiffeId, BTreeSet<NodeId>>,
+    candidates: usize,
     /// What each member may name that never answers.
     credit: Allowances<NodeId>,
 }
 
 impl Default for Contacts {
     fn default() -> Self {
-        Self { waiting: BTreeMap::new(), credit: Allowances::new(CREDIT, CREDITORS) }
+        Self {
+            waiting: BTreeMap::new(),
+            due: BTreeSet::new(),
+            names: BTreeMap::new(),
+            candidates: 0,
+            credit: Allowances::new(CREDIT, CREDITORS),
+        }
     }
 }
 
@@ -64,8 +76,8 @@ pub(crate) enum Approach {
 
 impl Contacts {
     /// How many keys wait to be heard from.
-    pub(crate) fn candidates(&self) -> usize {
-        self.waiting.values().filter(|contact| contact.proof.is_some()).count()
+    pub(crate) const fn candidates(&self) -> usize {
+        self.candidates
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -93,15 +105,21 @@ impl Contacts {
         if !self.credit.take(by, at) {
             return false;
         }
-        let proof = proof.or_else(|| self.waiting.remove(&node)?.proof);
+        let known = self.remove(node);
+        let proof = proof.or_else(|| known?.proof);
+        if let Some(proof) = &proof {
+            self.names.entry(proof.verified.spiffe.clone()).or_default().insert(node);
+            self.candidates += 1;
+        }
+        self.due.insert((at, node));
         self.waiting.insert(node, Contact { identity, proof, floor, by, attempts: 0, next: at });
         true
     }
 
     /// Does a key that waits to be heard from, other than this node's, have this name?
     pub(crate) fn has_name(&self, node: NodeId, name: &SpiffeId) -> Option<&Contact> {
-        let named = |contact: &Contact| contact.proof.as_ref().is_some_and(|proof| proof.verified.spiffe == *name);
-        self.waiting.values().find(|contact| contact.identity.node_id != node && named(contact))
+        let other = self.names.get(name)?.iter().find(|other| **other != node)?;
+        self.waiting.get(other)
     }
 
     /// It spoke itself: whoever named it was right.
@@ -113,23 +131,33 @@ impl Contacts {
 
     /// It is forgotten.
     pub(crate) fn remove(&mut self, node: NodeId) -> Option<Contact> {
-        self.waiting.remove(&node)
+        let contact = self.waiting.remove(&node)?;
+        self.due.remove(&(contact.next, node));
+        if let Some(proof) = &contact.proof {
+            self.candidates -= 1;
+            if let Entry::Occupied(mut named) = self.names.entry(proof.verified.spiffe.clone()) {
+                named.get_mut().remove(&node);
+                if named.get().is_empty() {
+                    named.remove();
+                }
+            }
+        }
+        Some(contact)
     }
 
     /// When the next one is to be spoken to.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.waiting.values().map(|contact| contact.next).min()
+        self.due.first().map(|(at, _)| *at)
     }
 
     /// Whom to speak to now. Those that never answered are given up and their ids returned apart.
     pub(crate) fn take_due(&mut self, now: Instant) -> (Vec<Approach>, Vec<NodeId>) {
         let (mut due, mut silent) = (Vec::new(), Vec::new());
-        for (node, contact) in &mut self.waiting {
-            if contact.next > now {
-                continue;
-            }
+        while let Some((at, node)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
+            self.due.remove(&(at, node));
+            let Some(contact) = self.waiting.get_mut(&node) else { continue };
             let Some(pause) = PAUSES.get(contact.attempts) else {
-                silent.push(*node);
+                silent.push(node);
                 continue;
             };
             due.push(if contact.attempts < DIAL_FROM {
@@ -139,9 +167,10 @@ impl Contacts {
             });
             contact.attempts += 1;
             contact.next = now + *pause;
+            self.due.insert((contact.next, node));
         }
         for node in &silent {
-            self.waiting.remove(node);
+            self.remove(*node);
         }
         (due, silent)
     }

@@ -15,10 +15,12 @@ mod keys;
 mod notices;
 mod outbound;
 mod output;
+mod owed;
 mod pings;
 mod publish;
 mod records;
 mod renewal;
+mod restless;
 mod survey;
 mod suspects;
 mod unnamed;
@@ -50,8 +52,10 @@ use health::Health;
 pub use input::Input;
 pub use keys::{KeyReport, PeerKeys};
 pub use output::Output;
+use owed::Owed;
 use publish::Publish;
 use renewal::Renewal;
+use restless::Restless;
 pub use survey::Sizes;
 use unnamed::Unnamed;
 
@@ -92,18 +96,22 @@ pub struct Engine {
     doubts: Doubts,
     rumours: Rumours,
     redials: Redials,
+    restless: Restless,
     renewal: Renewal,
     catalog: Catalog,
     exchange: Exchange,
     hints: Hints,
     guard: Guard,
     awaited: Awaited,
+    owed: Owed,
     unnamed: Unnamed,
     links: BTreeSet<NodeId>,
     health: Health,
     view: Arc<View>,
     publish: Publish,
     sweep_at: Instant,
+    /// When it was last told anything.
+    now: Instant,
     counters: Counters,
     out: Vec<Output>,
 }
@@ -141,17 +149,20 @@ impl Engine {
             doubts: Doubts::new(config.lifeguard),
             rumours: Rumours::new(timings.transmissions, timings.gossip_period),
             redials: Redials::default(),
+            restless: Restless::default(),
             exchange: Exchange::default(),
             renewal: Renewal::default(),
             hints: Hints::default(),
             guard: Guard::default(),
             awaited: Awaited::default(),
+            owed: Owed::default(),
             unnamed: Unnamed::default(),
             links: BTreeSet::new(),
             health: Health::default(),
             view: Arc::new(view),
             publish: Publish { changed: true, remember_own: true, ..Publish::default() },
             sweep_at: now,
+            now,
             counters: Counters::default(),
             out: Vec::new(),
             me,
@@ -169,6 +180,7 @@ impl Engine {
 
     /// Takes what happened and says what to do.
     pub fn handle(&mut self, input: Input, now: Instant) -> Vec<Output> {
+        self.now = self.now.max(now);
         self.me.keyring.expire(now);
         self.catch_up(now);
         match input {

@@ -13,6 +13,7 @@ use starling_proto::mesh::v1;
 use starling_proto::{NodeId, decode};
 
 use crate::keyring::{NONCE_LEN, TAG_LEN};
+use crate::swim::SwimPacket;
 use crate::{Keyring, Rejection, SigningKey, verify};
 
 /// The most a datagram may have, in bytes: an IPv6 packet of the least MTU, 1,280, less its headers.
@@ -106,10 +107,11 @@ pub(crate) fn open(datagram: &[u8], keyring: &Keyring) -> Result<Opened, Rejecti
 fn parse(inside: Bytes) -> Result<Opened, Rejection> {
     let malformed = |_| Rejection::Malformed;
     let signed: v1::SignedPacket = decode::message("SignedPacket", inside, MAX_DATAGRAM).map_err(malformed)?;
-    let packet: v1::Packet = decode::message("Packet", signed.packet.clone(), MAX_PACKET).map_err(malformed)?;
+    let mut packet: v1::Packet = decode::message("Packet", signed.packet.clone(), MAX_PACKET).map_err(malformed)?;
     if packet.version != u32::from(VERSION) {
         return Err(Rejection::Version);
     }
+    complete(&mut packet)?;
     let id = |bytes: &Bytes| NodeId::try_from(&bytes[..]).map_err(|_| Rejection::Malformed);
     Ok(Opened {
         sender: id(&packet.sender)?,
@@ -120,10 +122,35 @@ fn parse(inside: Bytes) -> Result<Opened, Rejection> {
     })
 }
 
+/// Leaves out of a packet what its SWIM part says too: 42 bytes.
+pub(crate) fn abridge(packet: &mut v1::Packet) {
+    if !packet.swim.is_empty() {
+        packet.sender = Bytes::new();
+        packet.destination = Bytes::new();
+        packet.generation = 0;
+    }
+}
+
+/// Puts in what was left out.
+fn complete(packet: &mut v1::Packet) -> Result<(), Rejection> {
+    let abridged = packet.sender.is_empty() && packet.destination.is_empty() && packet.generation == 0;
+    if abridged && !packet.swim.is_empty() {
+        let header = SwimPacket::header(&packet.swim).map_err(|_| Rejection::Malformed)?;
+        packet.sender = header.src.node().to_bytes();
+        packet.destination = header.dst.node().to_bytes();
+        packet.generation = header.src.0.generation.0;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use foca::Header;
     use proptest::prelude::*;
+    use starling_proto::{Generation, MemberIdentity, NodeAddress};
+
+    use crate::swim::SwimIdentity;
 
     fn key() -> SigningKey {
         SigningKey::from_seed([1; 32]).unwrap()
@@ -156,6 +183,34 @@ mod tests {
         assert_eq!(opened.sender, key().node_id());
         assert!(opened.is_signed_by(&key().public_key()));
         assert!(!opened.is_signed_by(&SigningKey::from_seed([2; 32]).unwrap().public_key()));
+    }
+
+    #[test]
+    fn what_the_swim_part_says_need_not_be_said_twice() {
+        let identity = |node_id| {
+            let address = NodeAddress { ip: [10, 0, 0, 1].into(), gossip_port: 1, quic_port: 2 };
+            SwimIdentity(MemberIdentity { node_id, address, generation: Generation(7), rejoin: 0, cell: 0 })
+        };
+        let (src, dst) = (identity(key().node_id()), identity(NodeId::of_key(b"you")));
+        let header = Header { src, src_incarnation: 3, dst, message: foca::Message::Ping(1) };
+        let swim = SwimPacket { header, updates: Vec::new() }.encode().unwrap();
+        let whole = v1::Packet { generation: 7, swim, ..packet(0) };
+        let mut abridged = whole.clone();
+        abridge(&mut abridged);
+        assert_eq!(whole.encoded_len() - abridged.encoded_len(), 38, "and four more for a generation of these years");
+        let seal = |packet: &v1::Packet| seal(packet, &key(), &ring(1, 1), 1, [9; 12]).unwrap();
+        let opened = open(&seal(&abridged), &ring(1, 1)).unwrap();
+        assert_eq!((&opened.packet, opened.sender, opened.destination), (&whole, src.node(), dst.node()));
+        assert!(opened.is_signed_by(&key().public_key()));
+        // By halves is no way, and without a SWIM part there is nothing to take it from.
+        let halves = [
+            v1::Packet { sender: whole.sender.clone(), ..abridged.clone() },
+            v1::Packet { swim: Bytes::new(), ..abridged.clone() },
+            v1::Packet { swim: vec![1; 20].into(), ..abridged },
+        ];
+        for half in halves {
+            assert_eq!(open(&seal(&half), &ring(1, 1)).unwrap_err(), Rejection::Malformed, "{half:?}");
+        }
     }
 
     #[test]

@@ -30,6 +30,21 @@ pub enum Event {
         /// Its name.
         name: String,
     },
+    /// A member that is up fails probes of one member after another, and refutes each time: it is left out of routing
+    /// while others can serve.
+    MemberFlaky {
+        /// Who.
+        node: NodeId,
+        /// Its name.
+        name: String,
+    },
+    /// A member that was flaky has not been accused for a while.
+    MemberSteady {
+        /// Who.
+        node: NodeId,
+        /// Its name.
+        name: String,
+    },
     /// A member left on purpose.
     MemberLeft {
         /// Who.
@@ -175,13 +190,15 @@ pub enum Event {
         /// Why.
         error: StatementError,
     },
-    /// The mesh remembers a higher generation than this node had, so it was raised: the clock was set back, and the
-    /// disk's memory is gone.
+    /// This node's generation was raised, and with it all that it signed.
     GenerationRaised {
         /// Before.
         from: Generation,
         /// Now.
         to: Generation,
+        /// Because the mesh remembers a higher one: the clock was set back, and the disk's memory is gone. Else since the
+        /// one before had no number left, or was full of withdrawn records.
+        remembered: bool,
     },
 }
 

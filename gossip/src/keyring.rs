@@ -21,6 +21,9 @@ pub(crate) const TAG_LEN: usize = 16;
 /// A key that was removed is accepted for so long: until then others, who learn of the removal a little later, may still
 /// seal with it, and nothing of theirs is to be lost.
 const LINGER: Duration = Duration::from_secs(10);
+/// And sealed with for so long, for a peer that was last heard without the new one: one that heard of the removal some
+/// seconds before this node did still reads it then. After that the peer has surely heard of it as well.
+const SEALED_FOR: Duration = Duration::from_secs(5);
 
 /// The mesh's group keys, by epochs. Packets are sealed with the one in use; two are accepted at a time.
 ///
@@ -265,12 +268,14 @@ impl Keyring {
 
     /// The epoch to seal with for a peer that gave this mark, if it gave one. It is the one in use, but for a peer that is
     /// known to lag behind: that gets the newest that it has.
-    pub(crate) fn epoch_for(&self, mark: Option<u64>) -> u32 {
+    pub(crate) fn epoch_for(&self, mark: Option<u64>, now: Instant) -> u32 {
         let Some(revision) = mark.map(revision_of) else { return self.in_use() };
         if self.epochs[0].since <= revision {
             return self.in_use();
         }
-        let all = || self.epochs.iter().chain(self.lingering.iter().map(|(epoch, _)| epoch));
+        let fresh = |(epoch, until)| (until + SEALED_FOR > now + LINGER).then_some(epoch);
+        let lingering = || self.lingering.iter().filter_map(|(epoch, until)| fresh((epoch, *until)));
+        let all = || self.epochs.iter().chain(lingering());
         let known = all().filter(|epoch| epoch.since <= revision).max_by_key(|epoch| epoch.number);
         // Nothing that it surely has: the oldest is the likeliest.
         known.or_else(|| all().min_by_key(|epoch| epoch.number)).map_or(self.in_use(), |epoch| epoch.number)

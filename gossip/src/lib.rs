@@ -47,5 +47,5 @@ pub use key::{KeyError, SigningKey, verify};
 pub use keyring::{ChangeError, Keyring, KeyringError, StatedKey, Statement, StatementError};
 pub use lifeguard::{Lifeguard, MAX_HEALTH};
 pub use remembered::{Remembered, RememberedMember};
-pub use seeds::{Backoff, Seeds};
+pub use seeds::{Backoff, Seeds, Sought};
 pub use view::{Changes, Member, State, View};

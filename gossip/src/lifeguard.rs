@@ -5,13 +5,15 @@ mod claim;
 mod health;
 mod hold;
 mod suspicion;
+mod unrest;
 mod watch;
 
 pub(crate) use claim::{Claim, Patience, Verdict};
 pub use health::MAX_HEALTH;
 pub(crate) use health::{Health, Sign};
 pub(crate) use hold::Hold;
-pub(crate) use suspicion::{Suspicion, expected};
+pub(crate) use suspicion::{Suspicion, WITNESSES, expected};
+pub(crate) use unrest::Unrest;
 pub(crate) use watch::{Outcome, Watch};
 
 /// Does this node doubt itself?

@@ -1,3 +1,4 @@
+mod known;
 mod wishes;
 
 use std::num::{NonZeroU8, NonZeroUsize};
@@ -11,6 +12,7 @@ use crate::lifeguard::{Health, Outcome, Sign, Watch};
 use crate::swim::{Bincode, MAX_SWIM, SwimIdentity, SwimPacket};
 use crate::timers::TimerQueue;
 use crate::{Lifeguard, Timings};
+use known::KnownMembers;
 use wishes::Wishes;
 pub(crate) use wishes::{SwimKind, SwimSend};
 
@@ -28,6 +30,7 @@ pub(crate) struct Membership {
     lifeguard: Lifeguard,
     timers: TimerQueue<Timer<SwimIdentity>>,
     wishes: Wishes,
+    known: KnownMembers,
     health: Health,
     watch: Watch,
     news: News,
@@ -71,6 +74,7 @@ impl Membership {
             lifeguard,
             timers: TimerQueue::new(),
             wishes: Wishes::default(),
+            known: KnownMembers::default(),
             health: Health::GOOD,
             watch: Watch::default(),
             news: News::default(),
@@ -101,14 +105,24 @@ impl Membership {
         self.health.observe(sign);
     }
 
-    /// Everyone foca knows, down ones included.
-    pub(crate) fn members(&self) -> impl Iterator<Item = &Member<SwimIdentity>> {
-        self.swim.iter_membership_state()
+    /// What foca thinks of this node; `None` if it does not know it.
+    pub(crate) fn get(&self, node: NodeId) -> Option<&Member<SwimIdentity>> {
+        self.known.get(node)
     }
 
     /// Is this identity held for down?
     pub(crate) fn is_down(&self, identity: &MemberIdentity) -> bool {
-        self.members().any(|member| member.id().0 == *identity && member.state() == State::Down)
+        self.get(identity.node_id).is_some_and(|member| member.id().0 == *identity && member.state() == State::Down)
+    }
+
+    /// Members of whom foca thinks otherwise since this was last asked.
+    pub(crate) fn take_changes(&mut self) -> Vec<Member<SwimIdentity>> {
+        self.known.take_changes()
+    }
+
+    /// The next changes are to hold what foca thinks of this node, be it new or not.
+    pub(crate) fn tell_again(&mut self, node: NodeId) {
+        self.known.tell_again(node);
     }
 
     /// Members that are up, this node included.
@@ -126,6 +140,9 @@ impl Membership {
             Message::ForwardedAck { origin, probe_number } => self.watch.on_ack(origin.node(), *probe_number),
             _ => {}
         }
+        let Header { src, src_incarnation, .. } = packet.header;
+        self.known.touch(&Member::new(src, src_incarnation, State::Alive));
+        packet.updates.iter().for_each(|update| self.known.touch(update));
         let result = self.swim.handle_data(&bytes, &mut self.wishes);
         self.settle(&result, now);
     }
@@ -150,6 +167,7 @@ impl Membership {
 
     /// Tells foca what was proven outside of it.
     pub(crate) fn apply(&mut self, update: Member<SwimIdentity>, now: Instant) {
+        self.known.touch(&update);
         let result = self.swim.apply_many(std::iter::once(update), true, &mut self.wishes);
         self.settle(&result, now);
     }
@@ -157,6 +175,7 @@ impl Membership {
     /// A suspect had its time: it is down, unless it refuted in the meantime.
     pub(crate) fn declare_down(&mut self, suspect: &Suspect, now: Instant) {
         let Suspect { identity, incarnation, token } = *suspect;
+        self.wishes.touched.push(identity.node_id);
         let timer = Timer::ChangeSuspectToDown { member_id: SwimIdentity(identity), incarnation, token };
         let result = self.swim.handle_timer(timer, &mut self.wishes);
         self.settle(&result, now);
@@ -176,6 +195,7 @@ impl Membership {
 
     /// Forgets a member that is down.
     pub(crate) fn forget(&mut self, identity: MemberIdentity, now: Instant) {
+        self.wishes.touched.push(identity.node_id);
         let result = self.swim.handle_timer(Timer::RemoveDown(SwimIdentity(identity)), &mut self.wishes);
         self.settle(&result, now);
     }
@@ -190,13 +210,16 @@ impl Membership {
             State::Suspect => State::Alive,
             state => state,
         };
-        let known: Vec<_> =
-            self.members().map(|member| Member::new(*member.id(), member.incarnation(), believed(member))).collect();
+        let believe = |member: &Member<SwimIdentity>| Member::new(*member.id(), member.incarnation(), believed(member));
+        let known: Vec<_> = self.swim.iter_membership_state().map(believe).collect();
         self.swim = Foca::new(SwimIdentity(identity), self.settings.clone(), rng, Bincode::default());
         self.timers.clear();
         self.watch = Watch::default();
         self.news = News::default();
         self.wishes = Wishes::default();
+        for member in &known {
+            self.known.touch_anyway(member.id().node());
+        }
         let result = self.swim.apply_many(known.into_iter(), false, &mut self.wishes);
         self.settle(&result, now);
         let result = self.swim.gossip(&mut self.wishes);
@@ -225,6 +248,9 @@ impl Membership {
     pub(crate) fn handle_due(&mut self, now: Instant) {
         for _ in 0..10_000 {
             let Some(timer) = self.timers.pop_due(now) else { break };
+            if let Timer::ChangeSuspectToDown { member_id, .. } = &timer {
+                self.wishes.touched.push(member_id.node());
+            }
             let (next_probe, probed) = match &timer {
                 Timer::ProbeRandomMember(_) => (true, None),
                 Timer::SendIndirectProbe { probed_id, .. } => (false, Some(probed_id.0)),
@@ -242,11 +268,13 @@ impl Membership {
     fn end_probe(&mut self) {
         let failed = !std::mem::take(&mut self.wishes.failed).is_empty();
         let Some(outcome) = self.watch.end(failed) else { return };
-        self.health.observe(match outcome {
-            Outcome::Answered(_) => Sign::ProbeAnswered,
-            Outcome::Failed { unclear: true, .. } => Sign::ProbeUnclear,
-            Outcome::Failed { unclear: false, .. } => Sign::ProbeFailed,
-        });
+        if self.lifeguard == Lifeguard::On {
+            self.health.observe(match outcome {
+                Outcome::Answered(_) => Sign::ProbeAnswered,
+                Outcome::Failed { unclear: true, .. } => Sign::ProbeUnclear,
+                Outcome::Failed { unclear: false, .. } => Sign::ProbeFailed,
+            });
+        }
         self.news.outcomes.push(outcome);
     }
 
@@ -262,6 +290,8 @@ impl Membership {
 
     fn settle(&mut self, result: &Result<(), foca::Error>, now: Instant) {
         self.counts.errors += u64::from(result.is_err());
+        self.wishes.touched.drain(..).for_each(|node| self.known.touch_anyway(node));
+        self.known.look(|| self.swim.iter_membership_state());
         if std::mem::take(&mut self.wishes.idle) {
             self.watch = Watch::default();
         }
@@ -271,7 +301,8 @@ impl Membership {
         }
         for relay in std::mem::take(&mut self.wishes.asked) {
             self.counts.indirect += 1;
-            let well = self.members().any(|member| *member.id() == relay && member.state() == State::Alive);
+            let well = self.known.get(relay.node());
+            let well = well.is_some_and(|member| *member.id() == relay && member.state() == State::Alive);
             self.watch.on_asked(relay.node(), well);
         }
         for (after, timer) in std::mem::take(&mut self.wishes.timers) {

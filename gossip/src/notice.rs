@@ -18,12 +18,12 @@ const DOMAIN: &[u8] = b"starling/notice/1\0";
 /// What a notice says, once its author is known to have signed it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Said {
-    /// "I saw this identity fail."
-    Accusation { accused: MemberIdentity, incarnation: u16 },
+    /// "I saw this identity fail." `clear`: and it was not the author's own fault, as far as it can tell.
+    Accusation { accused: MemberIdentity, incarnation: u16, clear: bool },
     /// "I leave on purpose."
     Departure { identity: MemberIdentity, reason: String },
     /// "This is a record of mine": an encoded `SignedValue`, and its key.
-    Record { key: String, value: Bytes },
+    Record { key: String, sequence: u64, value: Bytes },
     /// "My record under this key is now at this sequence."
     Announcement { key: String, sequence: u64 },
     /// "This instance of mine is (not) healthy from now on."
@@ -103,7 +103,8 @@ pub(crate) fn read(notice: &v1::Notice) -> Result<Said, Rejection> {
         Ok(v1::NoticeKind::Accusation) => {
             let body: v1::Accusation = body("Accusation", notice)?;
             let incarnation = u16::try_from(body.incarnation).map_err(|_| Rejection::BadNotice)?;
-            Ok(Said::Accusation { accused: identity(&body.accused)?, incarnation })
+            let clear = body.reason() == v1::AccusationReason::ProbeFailed;
+            Ok(Said::Accusation { accused: identity(&body.accused)?, incarnation, clear })
         }
         Ok(v1::NoticeKind::Departure) => {
             let body: v1::Departure = body("Departure", notice)?;
@@ -120,7 +121,7 @@ pub(crate) fn read(notice: &v1::Notice) -> Result<Said, Rejection> {
             if value.owner != notice.author {
                 return Err(Rejection::BadNotice);
             }
-            Ok(Said::Record { key: value.key, value: notice.body.clone() })
+            Ok(Said::Record { key: value.key, sequence: value.sequence, value: notice.body.clone() })
         }
         Ok(v1::NoticeKind::RecordAnnouncement) => {
             let body: v1::RecordAnnouncement = body("RecordAnnouncement", notice)?;
@@ -198,7 +199,10 @@ mod tests {
         let notice = sign(v1::NoticeKind::Accusation, Generation(9), 1, &accusation(), &key(1)).unwrap();
         assert_eq!(author(&notice), Ok(key(1).node_id()));
         assert!(is_signed_by(&notice, &key(1).public_key()));
-        assert_eq!(read(&notice), Ok(Said::Accusation { accused: identity(2), incarnation: 3 }));
+        assert_eq!(read(&notice), Ok(Said::Accusation { accused: identity(2), incarnation: 3, clear: true }));
+        let unclear = v1::Accusation { reason: v1::AccusationReason::ProbeUnclear.into(), ..accusation() };
+        let notice = sign(v1::NoticeKind::Accusation, Generation(9), 2, &unclear, &key(1)).unwrap();
+        assert_eq!(read(&notice), Ok(Said::Accusation { accused: identity(2), incarnation: 3, clear: false }));
     }
 
     #[test]

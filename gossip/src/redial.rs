@@ -1,4 +1,5 @@
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
@@ -20,6 +21,8 @@ const KNOCK: Duration = Duration::from_millis(400);
 #[derive(Debug, Default)]
 pub(crate) struct Redials {
     down: BTreeMap<NodeId, Redial>,
+    /// When each is to be dialed next.
+    due: BTreeSet<(Instant, NodeId)>,
     knock: Option<Instant>,
 }
 
@@ -33,13 +36,18 @@ impl Redials {
     /// A member went down.
     pub(crate) fn on_down(&mut self, node: NodeId, timings: &Timings, rng: &mut StdRng, now: Instant) {
         let next = now + timings.redial_first.mul_f64(rng.random_range(0.5..1.0));
-        self.down.entry(node).or_insert(Redial { since: now, next });
+        if let Entry::Vacant(vacant) = self.down.entry(node) {
+            vacant.insert(Redial { since: now, next });
+            self.due.insert((next, node));
+        }
         self.knock.get_or_insert(next);
     }
 
     /// A member is up, left, or forgotten.
     pub(crate) fn on_gone(&mut self, node: NodeId) {
-        self.down.remove(&node);
+        if let Some(redial) = self.down.remove(&node) {
+            self.due.remove(&(redial.next, node));
+        }
         if self.down.is_empty() {
             self.knock = None;
         }
@@ -47,7 +55,7 @@ impl Redials {
 
     /// When the next one is to be tried.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.down.values().map(|redial| redial.next).chain(self.knock).min()
+        self.due.first().map(|(at, _)| *at).into_iter().chain(self.knock).min()
     }
 
     /// The members to dial now, where `up` members are up, this one included.
@@ -55,13 +63,14 @@ impl Redials {
         let share = u32::try_from(up).unwrap_or(u32::MAX).div_ceil(FULL_RATE_UP_TO).max(1);
         let first = timings.redial_first.saturating_mul(share).min(timings.redial_later);
         let mut due = Vec::new();
-        for (node, redial) in &mut self.down {
-            if redial.next <= now {
-                let young = now.duration_since(redial.since) < timings.redial_first_for;
-                let period = if young { first } else { timings.redial_later };
-                redial.next = now + period.mul_f64(rng.random_range(0.8..1.2));
-                due.push(*node);
-            }
+        while let Some((at, node)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
+            self.due.remove(&(at, node));
+            let Some(redial) = self.down.get_mut(&node) else { continue };
+            let young = now.duration_since(redial.since) < timings.redial_first_for;
+            let period = if young { first } else { timings.redial_later };
+            redial.next = now + period.mul_f64(rng.random_range(0.8..1.2));
+            self.due.insert((redial.next, node));
+            due.push(node);
         }
         due
     }

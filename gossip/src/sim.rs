@@ -120,6 +120,7 @@ impl World {
             }
         }
         assert!(world.run_until(Duration::from_secs(10), World::all_alive).is_some(), "no mesh: {}", world.table());
+        world.level();
         world
     }
 
@@ -202,7 +203,7 @@ impl World {
                     }
                 }
                 Output::Resolve { at, ids, .. } => {
-                    if let Some(to) = self.at(at) {
+                    if let Some(to) = self.at(at).filter(|_| !self.no_connections) {
                         self.later(Happening::Resolve { from: n, to, ids });
                     }
                 }

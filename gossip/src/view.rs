@@ -45,6 +45,9 @@ pub struct Member {
     pub version: String,
     /// What it last said of its load.
     pub load: v1::LoadSummary,
+    /// It is up, and yet fails probes of one member after another, and refutes each time. Its endpoints count as unhealthy
+    /// in [`View::services`] where a service has others that can serve.
+    pub flaky: bool,
 }
 
 /// Is a member alive?

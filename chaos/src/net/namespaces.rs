@@ -12,18 +12,19 @@ use super::HostsError;
 
 /// Says that it is there, waits for the end of its input, then ends all that shares its network namespace and removes
 /// the directory `$2`, if there is one. `$1` is the namespace outside: that one is never touched.
+///
+/// It goes on when its group is orphaned while it stands still: the kernel hangs up then.
 const HOLDER: &str = r#"
+trap '' HUP
 mine=$(readlink /proc/self/ns/net)
 [ -n "$mine" ] && [ "$mine" != "$1" ] || exit 1
 echo ready
 read -r _
 for round in 1 2 3 4 5; do
   left=
-  for process in /proc/[0-9]*; do
-    pid=${process#/proc/}
-    if [ "$pid" != $$ ] && [ "$(readlink "$process/ns/net" 2>/dev/null)" = "$mine" ]; then
-      kill -9 "$pid" 2>/dev/null && left=1
-    fi
+  for pid in $(find /proc/[0-9]*/ns/net -maxdepth 0 -printf '%l %p\n' 2>/dev/null |
+    while IFS=' /' read -r net _ pid _; do [ "$net" != "$mine" ] || echo "$pid"; done); do
+    [ "$pid" = $$ ] || ! kill -9 "$pid" 2>/dev/null || left=1
   done
   [ -n "$left" ] || break
 done
@@ -78,6 +79,11 @@ impl Namespaces {
         Err(refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
     }
 
+    /// Lets the holder end, and does not wait for it.
+    pub(crate) fn release(&mut self) {
+        drop(self.holder.stdin.take());
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.holder.id()
     }
@@ -99,7 +105,7 @@ impl Namespaces {
     }
 
     /// Runs lines of ip(8) inside.
-    pub(super) fn batch(&self, lines: &str) -> Result<(), HostsError> {
+    pub(crate) fn batch(&self, lines: &str) -> Result<(), HostsError> {
         self.feed("ip", &["-batch", "-"], lines)
     }
 
@@ -154,7 +160,7 @@ impl Namespaces {
 
 impl Drop for Namespaces {
     fn drop(&mut self) {
-        drop(self.holder.stdin.take());
+        self.release();
         if let Err(error) = self.holder.wait() {
             eprintln!("namespaces were not given back: {error}");
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use prost::Message;
-use starling_gossip::{Engine, Input};
+use starling_gossip::{Engine, Input, Sought};
 use starling_proto::NodeId;
 use starling_proto::mesh::v1;
 
@@ -21,6 +21,8 @@ const FIRST_AGAIN: Duration = Duration::from_millis(300);
 const AGAIN: Duration = Duration::from_millis(50);
 /// What the handshake of mutual TLS costs each side, in bytes.
 const HANDSHAKE: usize = 3_000;
+/// What a dial costs to which nobody answers: three packets of 1,200 bytes within its second.
+const FIRST_PACKETS: usize = 3_600;
 /// What a request or an answer costs beside its payload: headers and acknowledgements.
 const OVERHEAD: usize = 150;
 
@@ -58,6 +60,14 @@ pub(super) enum Why {
     Pull(NodeId),
 }
 
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Done {
+    Well,
+    Refused,
+    Unanswered,
+}
+
 /// A request on its way, or the answer to it.
 pub(super) struct Parcel<T> {
     pub(super) from: usize,
@@ -71,28 +81,36 @@ pub(super) struct Parcel<T> {
 }
 
 impl World {
-    /// Asks another host something.
-    pub(super) fn ask(&mut self, from: usize, to: usize, what: Ask, why: Why) {
+    /// Asks another host something: what, it says once there is a connection.
+    pub(super) fn ask(&mut self, from: usize, to: usize, what: impl FnOnce(&Self) -> Option<Ask>, why: Why) {
         self.calls += 1;
         let (call, boot) = (self.calls, self.hosts[from].boot);
         self.hosts[from].calls.insert(call, Pending { to, why });
-        let connected = self.hosts[from].connections.get(&to).is_some_and(|used| self.now.saturating_sub(*used) < IDLE);
-        let limit = if connected { ANSWER } else { CONNECT + ANSWER };
-        self.queue.push(self.now + limit, Happening::Deadline { host: from, boot, call });
-        let mut at = Some(self.now);
-        if !connected {
-            self.ledger.traffic.control(from, HANDSHAKE);
-            at = self.flight(from, to, self.now, FIRST_AGAIN, CONNECT);
-            let there = at;
-            at = at.and_then(|at| self.flight(to, from, at, FIRST_AGAIN, CONNECT));
-            if there.is_some() && self.hosts[to].engine.is_some() {
-                self.ledger.traffic.control(to, HANDSHAKE);
-            }
-        }
+        let connected = self.connect(from, to);
+        let limit = connected.map_or(self.now + CONNECT, |at| at + ANSWER);
+        self.queue.push(limit, Happening::Deadline { host: from, boot, call });
+        let Some((at, what)) = connected.and_then(|at| Some((at, what(self)?))) else { return };
         self.ledger.traffic.control(from, OVERHEAD + what.encoded_len());
-        if let Some(at) = at.and_then(|at| self.flight(from, to, at, AGAIN, ANSWER)) {
-            self.queue.push(at, Happening::Request(Parcel { from, to, boot, call, what, taken: false }));
+        if let Some(at) = self.flight(from, to, at, AGAIN, ANSWER) {
+            let parcel = Parcel { from, to, boot, call, what, taken: false };
+            self.queue.push(at, Happening::Request(Box::new(parcel)));
         }
+    }
+
+    /// When there is a connection: now, or after a handshake. `None` if there is no way, or nobody who would answer.
+    fn connect(&mut self, from: usize, to: usize) -> Option<Duration> {
+        if self.hosts[from].connections.get(&to).is_some_and(|used| self.now.saturating_sub(*used) < IDLE) {
+            return Some(self.now);
+        }
+        let answers = self.hosts[to].runs() && !self.hosts[to].stalled && !self.hosts[from].stalled;
+        let there = self.flight(from, to, self.now, FIRST_AGAIN, CONNECT).filter(|_| answers);
+        let at = there.and_then(|at| self.flight(to, from, at, FIRST_AGAIN, CONNECT));
+        let handshake = if at.is_some() { HANDSHAKE } else { FIRST_PACKETS };
+        self.ledger.traffic.control(from, handshake);
+        if there.is_some() {
+            self.ledger.traffic.control(to, HANDSHAKE);
+        }
+        at
     }
 
     /// One packet, sent again until it arrives; `None` if that takes longer than `limit`.
@@ -115,7 +133,7 @@ impl World {
         None
     }
 
-    pub(super) fn on_request(&mut self, mut parcel: Parcel<Ask>) {
+    pub(super) fn on_request(&mut self, mut parcel: Box<Parcel<Ask>>) {
         let (from, to) = (parcel.from, parcel.to);
         if !parcel.taken && matches!(parcel.what, Ask::Join(_)) {
             // Handshakes and states take the host's time, one after another.
@@ -130,7 +148,8 @@ impl World {
         self.ledger.traffic.control(to, OVERHEAD + what.encoded_len());
         if let Some(at) = self.flight(to, from, self.now, AGAIN, ANSWER) {
             let (boot, call) = (parcel.boot, parcel.call);
-            self.queue.push(at, Happening::Reply(Parcel { from: to, to: from, boot, call, what, taken: false }));
+            let parcel = Parcel { from: to, to: from, boot, call, what, taken: false };
+            self.queue.push(at, Happening::Reply(Box::new(parcel)));
         }
     }
 
@@ -165,16 +184,19 @@ impl World {
         }
         let Some(pending) = self.hosts[to].calls.remove(&parcel.call) else { return };
         self.hosts[to].connections.insert(from, self.now);
-        let admitted = match parcel.what {
+        let mut done = Done::Well;
+        match parcel.what {
             Answer::Joined(state) => {
                 let peer = self.hosts[from].spiffe();
-                self.feed(to, Input::Joined { peer, state: *state }).is_none()
+                if self.feed(to, Input::Joined { peer, state: *state }).is_some() {
+                    done = Done::Refused;
+                }
             }
-            Answer::Refused => false,
-            Answer::Resolved(members) => self.feed(to, Input::Resolved { members }).is_none(),
+            Answer::Refused => done = Done::Refused,
+            Answer::Resolved(members) => drop(self.feed(to, Input::Resolved { members })),
             Answer::Keys(state) => {
                 let from = Some(self.hosts[from].id);
-                self.feed(to, Input::Keys { from, state }).is_none()
+                self.feed(to, Input::Keys { from, state });
             }
             Answer::Pulled(values) => {
                 if let Why::Pull(owner) = pending.why {
@@ -183,16 +205,14 @@ impl World {
                         self.feed(to, Input::Value { owner, key, value });
                     }
                 }
-                true
             }
             Answer::Pong(pong) => {
                 if let Why::Ping(node) = pending.why {
                     self.feed(to, Input::Pong { node, pong: Some(pong) });
                 }
-                true
             }
-        };
-        self.on_done(to, &pending, admitted);
+        }
+        self.on_done(to, &pending, done);
     }
 
     pub(super) fn on_deadline(&mut self, host: usize, boot: u32, call: u64) {
@@ -200,20 +220,23 @@ impl World {
             && let Some(pending) = self.hosts[host].calls.remove(&call)
         {
             self.hosts[host].connections.remove(&pending.to);
-            self.on_done(host, &pending, false);
+            self.on_done(host, &pending, Done::Unanswered);
         }
     }
 
-    fn on_done(&mut self, host: usize, pending: &Pending, well: bool) {
+    fn on_done(&mut self, host: usize, pending: &Pending, done: Done) {
         match pending.why {
             Why::Seed => {
-                let jitter = self.jitter(host);
-                let now = self.base + self.now;
-                self.hosts[host].seeds.on_result(&pending.to, well, jitter, now);
-                self.schedule_seeds(host);
+                let sought = match done {
+                    Done::Well => Sought::Admitted,
+                    Done::Refused => Sought::Refused,
+                    Done::Unanswered if self.state_of(host, pending.to).is_some() => Sought::Lost,
+                    Done::Unanswered => Sought::Silent,
+                };
+                self.on_sought(host, pending.to, sought);
             }
             Why::Admission => drop(self.hosts[host].joining.remove(&pending.to)),
-            Why::Ping(node) if !well => drop(self.feed(host, Input::Pong { node, pong: None })),
+            Why::Ping(node) if done == Done::Unanswered => drop(self.feed(host, Input::Pong { node, pong: None })),
             Why::Resolve | Why::Ping(_) | Why::Keys | Why::Pull(_) => {}
         }
     }

@@ -15,6 +15,8 @@ pub(super) struct Ledger {
     order: Vec<(NodeId, usize)>,
     /// What each believes of each: observer times hosts, plus subject. `None`: it does not list it.
     seen: Vec<Option<State>>,
+    /// Likewise: it lists it as up, and leaves it out of routing.
+    aside: Vec<bool>,
     pub(super) truth: Vec<Truth>,
     /// No packet passes between the two.
     parted: Vec<bool>,
@@ -64,11 +66,11 @@ pub(super) struct Death {
 pub(super) struct Struck {
     pub(super) since: Duration,
     pub(super) until: Option<Duration>,
-    /// When all healthy nodes listed it as down for the first time.
+    /// When all healthy nodes had it out of routing for the first time, as down or as flaky.
     pub(super) out: Option<Duration>,
-    /// Of all seconds and healthy observers in the fault, but for its first 30 s: how many, and how many listed it as up.
+    /// Of all seconds and healthy observers in the fault, but for its first 30 s: how many, and how many had it in routing.
     pub(super) looks: u64,
-    pub(super) up: u64,
+    pub(super) routed: u64,
 }
 
 /// What was believed and not so.
@@ -80,6 +82,8 @@ pub(super) struct Wrong {
     pub(super) downs_at_healthy: u64,
     /// Or was suspected.
     pub(super) suspicions: u64,
+    /// Or was left out of routing by a healthy node, though listed as up.
+    pub(super) asides: u64,
     /// Healthy nodes that a healthy one listed as down.
     pub(super) evicted: BTreeSet<usize>,
     /// When that was first.
@@ -96,6 +100,7 @@ impl Ledger {
         Self {
             order,
             seen: vec![None; hosts * hosts],
+            aside: vec![false; hosts * hosts],
             truth: vec![Truth::default(); hosts],
             parted: vec![false; hosts * hosts],
             parted_until: BTreeMap::new(),
@@ -129,6 +134,7 @@ impl Ledger {
     pub(super) fn on_start(&mut self, n: usize, now: Duration) {
         let row = n * self.hosts();
         self.seen[row..row + self.truth.len()].fill(None);
+        self.aside[row..row + self.truth.len()].fill(false);
         self.on_return(n, now);
     }
 
@@ -207,12 +213,16 @@ impl Ledger {
         let mut changes = Vec::new();
         for (id, subject) in &self.order {
             while members.next_if(|(member, _)| *member < id).is_some() {}
-            let state = members.next_if(|(member, _)| *member == id).map(|(_, member)| member.state);
-            if self.seen[n * self.order.len() + subject] != state {
-                changes.push((*subject, state));
+            let member = members.next_if(|(member, _)| *member == id).map(|(_, member)| member);
+            let state = member.map(|member| member.state);
+            let aside = member.is_some_and(|member| member.flaky && member.state.is_up());
+            let pair = n * self.order.len() + subject;
+            if self.seen[pair] != state || self.aside[pair] != aside {
+                changes.push((*subject, state, aside));
             }
         }
-        for (subject, state) in changes {
+        for (subject, state, aside) in changes {
+            self.set_aside(n, subject, aside, now);
             self.change(n, subject, state, now);
         }
     }
@@ -220,7 +230,7 @@ impl Ledger {
     fn change(&mut self, observer: usize, subject: usize, state: Option<State>, now: Duration) {
         let pair = self.pair(observer, subject);
         let before = std::mem::replace(&mut self.seen[pair], state);
-        if observer == subject {
+        if observer == subject || before == state {
             return;
         }
         let (was_up, up) = (before.is_some_and(State::is_up), state.is_some_and(State::is_up));
@@ -254,12 +264,30 @@ impl Ledger {
                 self.wrong.first.get_or_insert(now);
             }
         }
-        let healthy = |a: usize| self.truth[a].since.is_some() && !self.truth[a].faulty;
-        let out = (0..self.hosts()).filter(|a| healthy(*a)).all(|a| !self.is_up(a, subject));
-        if let Some(struck) = self.struck.get_mut(&subject)
-            && out
-        {
-            struck.out.get_or_insert(now);
+        self.look_whether_out(subject, now);
+    }
+
+    /// A node leaves another out of routing, or no longer.
+    fn set_aside(&mut self, observer: usize, subject: usize, aside: bool, now: Duration) {
+        let pair = self.pair(observer, subject);
+        let before = std::mem::replace(&mut self.aside[pair], aside);
+        if aside && !before {
+            self.look_whether_out(subject, now);
+            if self.is_mistaken(observer, subject, now) && !self.truth[observer].faulty {
+                self.wrong.asides += 1;
+            }
+        }
+    }
+
+    /// Has nobody healthy a host with a bad network in routing any more?
+    fn look_whether_out(&mut self, subject: usize, now: Duration) {
+        if self.struck.get(&subject).is_none_or(|struck| struck.out.is_some()) {
+            return;
+        }
+        let healthy = |a: &usize| self.truth[*a].since.is_some() && !self.truth[*a].faulty;
+        let out = (0..self.hosts()).filter(healthy).all(|a| !self.is_routed(a, subject));
+        if let Some(struck) = self.struck.get_mut(&subject).filter(|_| out) {
+            struck.out = Some(now);
         }
     }
 
@@ -273,16 +301,17 @@ impl Ledger {
             && !self.parted[self.pair(observer, subject)]
     }
 
-    /// Looks at who still lists the hosts with a bad network.
+    /// Looks at who still has the hosts with a bad network in routing.
     pub(super) fn on_second(&mut self, now: Duration) {
         let healthy = |a: &usize| self.truth[*a].since.is_some() && !self.truth[*a].faulty;
         let witnesses: Vec<usize> = (0..self.hosts()).filter(healthy).collect();
-        let hosts = self.hosts();
-        for (subject, struck) in &mut self.struck {
-            if struck.until.is_none() && struck.since + Duration::from_secs(30) <= now {
-                let up = |a: &&usize| self.seen[**a * hosts + subject].is_some_and(State::is_up);
+        let is_judged = |struck: &Struck| struck.until.is_none() && struck.since + Duration::from_secs(30) <= now;
+        let judged: Vec<usize> = self.struck.iter().filter(|(_, struck)| is_judged(struck)).map(|(n, _)| *n).collect();
+        for subject in judged {
+            let routed = witnesses.iter().filter(|a| self.is_routed(**a, subject)).count();
+            if let Some(struck) = self.struck.get_mut(&subject) {
                 struck.looks += witnesses.len() as u64;
-                struck.up += witnesses.iter().filter(up).count() as u64;
+                struck.routed += routed as u64;
             }
         }
     }
@@ -318,6 +347,11 @@ impl Ledger {
 
     fn is_up(&self, observer: usize, subject: usize) -> bool {
         self.seen[self.pair(observer, subject)].is_some_and(State::is_up)
+    }
+
+    /// Would the one send requests to the other?
+    fn is_routed(&self, observer: usize, subject: usize) -> bool {
+        self.is_up(observer, subject) && !self.aside[self.pair(observer, subject)]
     }
 
     /// Both run, and packets pass between them.

@@ -78,6 +78,10 @@ pub(super) fn run(scenario: &Scenario, engine: &EngineSettings, seed: u64) -> Pl
     }
     let mut samples = Samples::default();
     let mut zero = Duration::ZERO;
+    if scenario.acquainted {
+        world.run_to(scenario.start_over.0);
+        world.acquaint();
+    }
     if scenario.joined {
         let joined = world.run_until_settled(JOIN);
         samples.worst("join_s", joined.map(|took| took.as_secs_f64()));
@@ -93,7 +97,7 @@ pub(super) fn run(scenario: &Scenario, engine: &EngineSettings, seed: u64) -> Pl
     let last_end = actions.iter().map(|action| action.at).max().unwrap_or_default();
     for mut action in actions {
         action.at += zero;
-        world.queue.push(action.at, Happening::Act(action));
+        world.queue.push(action.at, Happening::Act(Box::new(action)));
     }
     let end = zero + scenario.length.0;
     world.run_to(end);
@@ -140,6 +144,7 @@ fn measure(ledger: &Ledger, samples: &mut Samples, [idle, zero, end]: [Duration;
     samples.sum("wrong.evicted", wrong.evicted.len() as f64);
     samples.sum("wrong.suspicions", wrong.suspicions as f64);
     samples.sum("wrong.risen", wrong.risen as f64);
+    samples.sum("wrong.asides", wrong.asides as f64);
     if let Some(first) = wrong.first {
         samples.worst("wrong.first_s", Some(first.saturating_sub(zero).as_secs_f64()));
     }
@@ -197,7 +202,7 @@ fn measure_struck(ledger: &Ledger, samples: &mut Samples) {
     for struck in ledger.struck.values() {
         samples.worst("faulty.out_s", struck.out.map(|out| out.saturating_sub(struck.since).as_secs_f64()));
         if struck.looks > 0 {
-            samples.spread("faulty.listed_up_after_30s", [struck.up as f64 / struck.looks as f64]);
+            samples.spread("faulty.routed_to_after_30s", [struck.routed as f64 / struck.looks as f64]);
         }
     }
 }

@@ -24,6 +24,9 @@ pub struct Scenario {
     /// Time zero of the faults: `true` waits until all list all as alive, and `quiet` more; `false` is the first start.
     #[serde(default = "Scenario::default_joined")]
     pub joined: bool,
+    /// All know all from the start, as if each had joined by each: for the SWIM part alone, without a bootstrap.
+    #[serde(default)]
+    pub acquainted: bool,
     /// How long the mesh is left alone before time zero. The idle figures are of its second half.
     #[serde(default)]
     pub quiet: Span,

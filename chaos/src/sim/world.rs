@@ -29,12 +29,13 @@ pub(super) enum Happening {
     Tick(usize),
     Seeds(usize),
     Datagram {
-        from: SocketAddr,
+        from: usize,
         to: usize,
         bytes: Bytes,
     },
-    Request(Parcel<Ask>),
-    Reply(Parcel<Answer>),
+    // Boxed, as are actions: there are many happenings, and most are small.
+    Request(Box<Parcel<Ask>>),
+    Reply(Box<Parcel<Answer>>),
     Deadline {
         host: usize,
         boot: u32,
@@ -46,7 +47,7 @@ pub(super) enum Happening {
         peer: usize,
         up: bool,
     },
-    Act(Action),
+    Act(Box<Action>),
     /// A starved process gets the CPU or loses it.
     Turn {
         host: usize,
@@ -138,9 +139,12 @@ impl World {
             Happening::Start(host) => self.start(host),
             Happening::Tick(host) => self.on_tick(host),
             Happening::Seeds(host) => self.on_seeds(host),
-            Happening::Datagram { from, to, bytes } => drop(self.feed(to, Input::Datagram { from, bytes })),
+            Happening::Datagram { from, to, bytes } => {
+                let from = self.hosts[from].address.gossip();
+                self.feed(to, Input::Datagram { from, bytes });
+            }
             Happening::Request(parcel) => self.on_request(parcel),
-            Happening::Reply(parcel) => self.on_reply(parcel),
+            Happening::Reply(parcel) => self.on_reply(*parcel),
             Happening::Deadline { host, boot, call } => self.on_deadline(host, boot, call),
             Happening::Link { host, boot, peer, up } => self.on_link(host, boot, peer, up),
             Happening::Act(action) => self.act(&action),
@@ -226,12 +230,12 @@ impl World {
 
     fn ask_at(&mut self, n: usize, at: SocketAddr, what: Ask, why: Why) {
         if let Some(to) = self.at(at) {
-            self.ask(n, to, what, why);
+            self.ask(n, to, |_| Some(what), why);
         }
     }
 
     fn on_event(&mut self, n: usize, event: &Event) {
-        if let Event::MemberDown { .. } = event {
+        if let Event::MemberDown { .. } | Event::MemberLeft { .. } = event {
             self.hosts[n].seeds.hasten(self.base + self.now);
             self.schedule_seeds(n);
         }
@@ -248,12 +252,11 @@ impl World {
         self.ledger.traffic.sent(n, bytes.len());
         let Some(to) = self.at(to) else { return };
         let Some(at) = self.paths.carry(n, to, Plane::Gossip, self.now, &mut self.rng) else { return };
-        let from = self.hosts[n].address.gossip();
         let (copy, late) = self.paths.disorder(&mut self.rng);
         if let Some(delay) = copy {
-            self.queue.push(at + delay, Happening::Datagram { from, to, bytes: bytes.clone() });
+            self.queue.push(at + delay, Happening::Datagram { from: n, to, bytes: bytes.clone() });
         }
-        self.queue.push(at + late, Happening::Datagram { from, to, bytes });
+        self.queue.push(at + late, Happening::Datagram { from: n, to, bytes });
     }
 
     fn dial(&mut self, from: usize, to: usize) {
@@ -262,9 +265,18 @@ impl World {
         }
     }
 
-    fn join(&mut self, from: usize, to: usize, why: Why) {
-        if let Some(state) = self.join_state(from, to) {
-            self.ask(from, to, Ask::Join(state), why);
+    pub(super) fn join(&mut self, from: usize, to: usize, why: Why) {
+        self.ask(from, to, |world| world.join_state(from, to).map(Ask::Join), why);
+    }
+
+    /// Tells each of each, as by a join of every two.
+    pub(super) fn acquaint(&mut self) {
+        let hosts = 0..self.hosts.len();
+        let states: Vec<_> = hosts.clone().filter_map(|n| Some((n, self.join_state(n, n)?))).collect();
+        for n in hosts {
+            for (other, state) in states.iter().filter(|(other, _)| *other != n) {
+                self.feed(n, Input::Joined { peer: self.hosts[*other].spiffe(), state: (**state).clone() });
+            }
         }
     }
 
@@ -302,24 +314,6 @@ impl World {
         if host.tick_at.is_none_or(|at| due < at) {
             host.tick_at = Some(due);
             self.queue.push(due, Happening::Tick(n));
-        }
-    }
-
-    fn on_seeds(&mut self, n: usize) {
-        self.hosts[n].seeds_at = None;
-        for seed in self.hosts[n].seeds.poll_due(self.base + self.now) {
-            self.join(n, seed, Why::Seed);
-        }
-        self.schedule_seeds(n);
-    }
-
-    pub(super) fn schedule_seeds(&mut self, n: usize) {
-        let host = &mut self.hosts[n];
-        let Some(due) = host.seeds.poll_timeout() else { return };
-        let due = due.duration_since(self.base).max(self.now);
-        if host.seeds_at.is_none_or(|at| due < at) {
-            host.seeds_at = Some(due);
-            self.queue.push(due, Happening::Seeds(n));
         }
     }
 

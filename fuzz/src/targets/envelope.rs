@@ -37,6 +37,7 @@ pub(super) fn packet() -> v1::Packet {
         swim: raw::gossip(identity(1), identity(2), &[(identity(3), 0, raw::SwimState::Alive)]).unwrap_or_default(),
         notices: vec![super::notice::departure()],
         padding: Bytes::from_static(&[0; 16]),
+        credential: Bytes::from_static(&[1; 32]),
         ..Default::default()
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message;
-use starling_gossip::catalog::{self, Catalog, MAX_NODE, MAX_RECORDS};
+use starling_gossip::catalog::{self, Catalog, MAX_NODE, MAX_RECORDS, MAX_WITHDRAWN};
 use starling_gossip::raw;
 use starling_proto::Generation;
 use starling_proto::mesh::v1;
@@ -86,10 +86,15 @@ fn fresh(honest: &Catalog) -> Catalog {
 /// Whatever another node offers stays as it is; nobody has more than it may.
 fn check(reader: &Catalog, honest: &Catalog) {
     assert_eq!(reader.hash_of(id(2)), honest.hash(), "another's values changed");
-    let (mut count, mut bytes) = (0, 0);
+    let (mut count, mut bytes, mut withdrawn) = (0, 0, 0);
     for value in reader.values_of(id(1)) {
-        count += 1;
-        bytes += value.encoded_len();
+        if value.withdrawn {
+            withdrawn += 1;
+        } else {
+            count += 1;
+            bytes += value.encoded_len();
+        }
     }
     assert!(count <= MAX_RECORDS && bytes <= MAX_NODE, "{count} values of {bytes} bytes");
+    assert!(withdrawn <= MAX_WITHDRAWN, "{withdrawn} withdrawn");
 }

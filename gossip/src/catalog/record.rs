@@ -7,7 +7,7 @@ use starling_proto::NodeId;
 use starling_proto::mesh::v1;
 
 use super::key::KeyError;
-use super::{MAX_NODE, MAX_RECORDS, MAX_VALUE};
+use super::{MAX_NODE, MAX_RECORDS, MAX_VALUE, MAX_WITHDRAWN};
 
 /// The highest version or sequence a value may have. Far above what a node can reach in one generation, and far below
 /// where adding one would overflow.
@@ -57,6 +57,9 @@ pub enum RecordError {
     /// The owner has more values than it may.
     #[error("more than {MAX_RECORDS} values of one node")]
     TooMany,
+    /// The owner withdrew more values in one generation than it may.
+    #[error("more than {MAX_WITHDRAWN} withdrawn values of one node")]
+    TooManyWithdrawn,
     /// The owner's values are larger than they may be together.
     #[error("more than {MAX_NODE} bytes of values of one node")]
     NodeFull,
@@ -71,7 +74,10 @@ pub enum RecordError {
 impl RecordError {
     /// Is it the owner's own doing, since it signed what is refused?
     pub const fn is_of_owner(&self) -> bool {
-        matches!(self, Self::WithdrawnBody | Self::Body { .. } | Self::TooMany | Self::NodeFull)
+        matches!(
+            self,
+            Self::WithdrawnBody | Self::Body { .. } | Self::TooMany | Self::TooManyWithdrawn | Self::NodeFull
+        )
     }
 }
 

@@ -8,7 +8,7 @@ use starling_proto::mesh::v1;
 use starling_proto::{Generation, NodeId};
 
 use super::content::Content;
-use super::{Change, MAX_NODE, MAX_RECORDS, MAX_VALUE, RecordError};
+use super::{Change, MAX_NODE, MAX_NODE_WITHDRAWN, MAX_RECORDS, MAX_VALUE, MAX_WITHDRAWN, RecordError};
 
 /// A value whose signature was checked, with what it says.
 #[derive(Debug)]
@@ -34,19 +34,28 @@ impl Record {
     }
 }
 
+/// How many values, and their bytes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Held {
+    count: usize,
+    bytes: usize,
+}
+
 /// The values of one node, all of one generation.
 #[derive(Debug)]
 pub(super) struct Shelf {
     pub(super) generation: Generation,
     records: BTreeMap<String, Record>,
-    bytes: usize,
+    offered: Held,
+    withdrawn: Held,
     /// Sum of the values' hashes: order does not matter, and a change is one subtraction and one addition.
     hash: u64,
 }
 
 impl Shelf {
     pub(super) const fn new(generation: Generation) -> Self {
-        Self { generation, records: BTreeMap::new(), bytes: 0, hash: 0 }
+        let none = Held { count: 0, bytes: 0 };
+        Self { generation, records: BTreeMap::new(), offered: none, withdrawn: none, hash: 0 }
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&Record> {
@@ -59,7 +68,16 @@ impl Shelf {
 
     /// How many values, and their bytes.
     pub(super) fn sizes(&self) -> (usize, usize) {
-        (self.records.len(), self.bytes)
+        (self.records.len(), self.offered.bytes + self.withdrawn.bytes)
+    }
+
+    /// How many of them are withdrawn.
+    pub(super) const fn withdrawn(&self) -> usize {
+        self.withdrawn.count
+    }
+
+    fn held(&mut self, withdrawn: bool) -> &mut Held {
+        if withdrawn { &mut self.withdrawn } else { &mut self.offered }
     }
 
     pub(super) const fn hash(&self) -> u64 {
@@ -68,12 +86,18 @@ impl Shelf {
 
     /// Would it fit?
     pub(super) fn check_room(&self, record: &Record) -> Result<(), RecordError> {
-        let known = self.records.get(&record.value.key);
-        if known.is_none() && self.records.len() >= MAX_RECORDS {
-            return Err(RecordError::TooMany);
+        let withdrawn = record.value.withdrawn;
+        let (held, most, most_bytes) = if withdrawn {
+            (self.withdrawn, MAX_WITHDRAWN, MAX_NODE_WITHDRAWN)
+        } else {
+            (self.offered, MAX_RECORDS, MAX_NODE)
+        };
+        let known = self.records.get(&record.value.key).filter(|known| known.value.withdrawn == withdrawn);
+        if known.is_none() && held.count >= most {
+            return Err(if withdrawn { RecordError::TooManyWithdrawn } else { RecordError::TooMany });
         }
         let replaced = known.map_or(0, |known| known.encoded.len());
-        if self.bytes - replaced + record.encoded.len() > MAX_NODE {
+        if held.bytes - replaced + record.encoded.len() > most_bytes {
             return Err(RecordError::NodeFull);
         }
         Ok(())
@@ -81,7 +105,9 @@ impl Shelf {
 
     /// Puts a value in, whatever was there.
     pub(super) fn put(&mut self, record: Record) {
-        self.bytes += record.encoded.len();
+        let held = self.held(record.value.withdrawn);
+        held.count += 1;
+        held.bytes += record.encoded.len();
         self.hash = self.hash.wrapping_add(record.hash);
         let previous = self.records.insert(record.value.key.clone(), record);
         self.off(previous);
@@ -89,7 +115,9 @@ impl Shelf {
 
     fn off(&mut self, record: Option<Record>) {
         if let Some(record) = record {
-            self.bytes -= record.encoded.len();
+            let held = self.held(record.value.withdrawn);
+            held.count -= 1;
+            held.bytes -= record.encoded.len();
             self.hash = self.hash.wrapping_sub(record.hash);
         }
     }
@@ -107,7 +135,10 @@ impl Shelf {
         // An honest owner's values always fit, so what overflows is its own past, replayed to one who missed the
         // withdrawals: the oldest goes, and so can't keep the newest out.
         while let Err(full) = self.check_room(&record) {
-            let others = self.records.values().filter(|other| other.value.key != record.value.key);
+            let same = |other: &&Record| {
+                other.value.key != record.value.key && other.value.withdrawn == record.value.withdrawn
+            };
+            let others = self.records.values().filter(same);
             let oldest = others.min_by_key(|other| other.value.sequence);
             match oldest.filter(|oldest| oldest.value.sequence < record.value.sequence) {
                 Some(oldest) => {

@@ -237,7 +237,37 @@ fn an_owners_replayed_past_can_not_keep_its_newest_out() {
     let newest = owner.set("newest", big);
     assert_eq!(owner.give(&mut victim, "newest", &newest), Ok(Change::Changed));
     assert!(victim.values().any(|value| value.key == "newest"));
-    assert!(victim.values().map(|value| value.encode_to_vec().len()).sum::<usize>() <= MAX_NODE);
+    let offered = victim.values().filter(|value| !value.withdrawn);
+    assert!(offered.map(|value| value.encode_to_vec().len()).sum::<usize>() <= MAX_NODE);
+}
+
+#[test]
+fn what_was_withdrawn_takes_no_room_from_what_is_offered_and_is_bounded_itself() {
+    let (mut owner, mut reader) = (Owner::new(1, 5), reader());
+    let mut told = Vec::new();
+    for n in 0..MAX_WITHDRAWN {
+        // The longest keys there may be.
+        let key = format!("{n:0>MAX_KEY$}");
+        owner.set(&key, "x");
+        assert!(!owner.catalog.is_full_of_withdrawn());
+        told.push((key.clone(), owner.withdraw(&key)));
+    }
+    assert!(owner.catalog.is_full_of_withdrawn());
+    assert!(owner.catalog.sizes().1 <= MAX_NODE_WITHDRAWN);
+    for n in 1..MAX_RECORDS {
+        told.push((format!("k{n}"), owner.set(&format!("k{n}"), "x")));
+    }
+    assert_eq!(owner.catalog.withdraw("k1", &owner.key), Err(RecordError::TooManyWithdrawn));
+    for (key, value) in &told {
+        assert_eq!(owner.give(&mut reader, key, value), Ok(Change::Changed));
+    }
+    assert_eq!((reader.hash(), reader.sizes().0), (owner.catalog.hash(), MAX_KEYS - 1));
+    // What was withdrawn can be offered again.
+    let again = owner.set(&told[0].0, "y");
+    assert_eq!(owner.give(&mut reader, &told[0].0, &again), Ok(Change::Changed));
+    assert!(!owner.catalog.is_full_of_withdrawn());
+    assert_eq!(owner.catalog.set("one-more", "x".into(), &owner.key), Err(RecordError::TooMany));
+    assert_eq!(reader.hash(), owner.catalog.hash());
 }
 
 #[test]

@@ -15,8 +15,10 @@ impl Engine {
             self.rumours.next(),
             self.renewal.due,
             self.awaited.next(),
+            self.owed.next(),
             self.unnamed.next(),
             self.publish.next(),
+            self.restless.next(),
             Some(self.sweep_at),
         ];
         timers.into_iter().flatten().min()
@@ -27,10 +29,14 @@ impl Engine {
         self.on_news(now);
         self.judge_suspects(now);
         self.poll_claims(now);
+        self.calm_down(now);
         self.renew_if_due(now);
         self.approach_contacts(now);
         self.ask_owners(now);
+        self.ask_for_owed(now);
         self.ask_for_certificates(now);
+        // Notices ride on foca's own gossip where there is some.
+        self.flush_swim(now);
         self.tell_notices(now);
         self.try_down_members(now);
         self.sweep(now);
@@ -38,7 +44,7 @@ impl Engine {
 
     /// Tries to reach members that are believed down.
     fn try_down_members(&mut self, now: Instant) {
-        let up = 1 + self.admission.iter().filter(|(_, peer)| peer.state.is_up()).count();
+        let up = 1 + self.admission.up();
         let due = self.redials.take_due(up, &self.timings, &mut self.rng, now);
         let knock = self.redials.take_knock(up, &self.timings, &mut self.rng, now);
         if self.me.leaving {

@@ -52,6 +52,8 @@ pub struct Liveness {
     pub holds: u64,
     /// Times that this node ran late, and gave its timers that much more.
     pub stalls: u64,
+    /// Times that a member was found flaky: up, and yet accused by one after another.
+    pub flaky: u64,
     /// The local health multiplier now: 0 is healthy, [`MAX_HEALTH`](crate::MAX_HEALTH) is worst.
     pub health: u8,
 }

@@ -50,6 +50,7 @@ impl Engine {
         let Some(peer) = self.admission.get_mut(node) else { return };
         let (name, news) = (peer.name(), peer.state == State::Down || pruned);
         peer.dismissed = Some(rank(identity));
+        self.membership.tell_again(node);
         self.publish.remember(now, &self.timings);
         if news {
             self.emit(Event::Dismissed { node, name, by, pruned, reason });

@@ -17,16 +17,23 @@ const JOINS: Rate = Rate { burst: 32, each: Duration::from_millis(250) };
 const JOINERS: usize = 2_048;
 /// Datagrams of those whose address is not known, all together: newcomers, and those who moved.
 const STRANGERS: Rate = Rate { burst: 4_096, each: Duration::from_millis(2) };
+/// Certificates in packets of those who are not known, all together: a mesh of 500 may start at once.
+const GREETINGS: Rate = Rate { burst: 512, each: Duration::from_millis(10) };
 
 /// What is held of those who are not admitted, or not yet.
 pub(super) struct Guard {
     joins: Allowances<SpiffeId>,
     strangers: Allowance,
+    greetings: Allowance,
 }
 
 impl Default for Guard {
     fn default() -> Self {
-        Self { joins: Allowances::new(JOINS, JOINERS), strangers: Allowance::default() }
+        Self {
+            joins: Allowances::new(JOINS, JOINERS),
+            strangers: Allowance::default(),
+            greetings: Allowance::default(),
+        }
     }
 }
 
@@ -41,12 +48,17 @@ impl Engine {
         if may { Ok(()) } else { Err(Rejection::Flood) }
     }
 
+    /// May the certificate of one that is not known be checked?
+    pub(super) fn may_greet(&mut self, now: Instant) -> bool {
+        self.guard.greetings.take(GREETINGS, now)
+    }
+
     /// May this peer exchange states again?
     pub(super) fn check_join_rate(&mut self, peer: &SpiffeId, now: Instant) -> Result<(), Refusal> {
         if self.guard.joins.take(peer.clone(), now) {
             return Ok(());
         }
-        let member = self.admission.iter().find(|(_, known)| known.verified.spiffe == *peer).map(|(node, _)| node);
+        let member = self.admission.named(peer).next().map(|(node, _)| node);
         if let Some(node) = member {
             self.blame(node, Offence::JoinFlood, now);
         }

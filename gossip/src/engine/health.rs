@@ -107,7 +107,7 @@ impl Engine {
     /// Others learn with every packet how many of this node's instances fail.
     fn count_unhealthy(&mut self) {
         let node = self.me.node();
-        let failing = self.catalog.services().filter(|(owner, entry)| *owner == node && !entry.healthy).count();
+        let failing = self.catalog.services_of(node).filter(|entry| !entry.healthy).count();
         self.me.load.unhealthy = u32::try_from(failing).unwrap_or(u32::MAX);
     }
 

@@ -78,7 +78,7 @@ impl Engine {
             (None, Some(contact)) => {
                 (contact.proof.as_ref().ok_or(Rejection::UnknownSender)?.verified.gossip_key, None)
             }
-            (None, None) => return Err(Rejection::UnknownSender),
+            (None, None) => return Err(self.on_stranger(from, opened, now)),
         };
         let mut window = self.window_of(sender)?;
         let generation = starling_proto::Generation(opened.packet.generation);
@@ -209,7 +209,9 @@ impl Engine {
         }
         let mut ids = sifted.strangers;
         ids.retain(|id| self.contacts.get(*id).is_none());
-        self.ask_after(sender, at, ids, now);
+        if !ids.is_empty() {
+            self.ask_after(sender, at, ids, now);
+        }
         for identity in sifted.renewed {
             let at = now + SPREAD.mul_f64(self.rng.random_range(0.0..1.0));
             self.contact(sender, identity, None, 0, at);

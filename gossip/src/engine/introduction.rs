@@ -1,5 +1,6 @@
 //! What others say of nodes that are not here yet, or no longer as they were.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -8,9 +9,11 @@ use starling_proto::{MemberIdentity, NodeId, SpiffeId};
 
 use super::Engine;
 use super::join::Named;
-use crate::Refusal;
 use crate::admission::Proof;
 use crate::conduct::Offence;
+use crate::envelope::Opened;
+use crate::swim::SwimPacket;
+use crate::{Refusal, Rejection};
 
 impl Engine {
     /// Has a node that `by` named spoken to, unless `by` has named too much that never answered.
@@ -25,6 +28,31 @@ impl Engine {
         if !self.contacts.add(by, identity, proof, floor, at) {
             self.blame(by, Offence::Phantoms, at);
         }
+    }
+
+    /// A datagram came of one that nobody named. If it shows who it is and signed that, it is spoken to in turn, and counts
+    /// once it has answered: what it sent here may have been captured long ago.
+    pub(super) fn on_stranger(&mut self, from: SocketAddr, opened: &Opened, now: Instant) -> Rejection {
+        if let Some((identity, proof)) = self.read_greeting(from, opened, now) {
+            self.contact(opened.sender, identity, Some(proof), opened.packet.counter, now);
+        }
+        Rejection::UnknownSender
+    }
+
+    fn read_greeting(&mut self, from: SocketAddr, opened: &Opened, now: Instant) -> Option<(MemberIdentity, Proof)> {
+        let packet = &opened.packet;
+        let identity = SwimPacket::parse(&packet.swim).ok()?.header.src.0;
+        let is_its_own = identity.node_id == opened.sender
+            && identity.generation.0 == packet.generation
+            && identity.address.gossip() == from;
+        // A certificate takes several signatures to check: those who have none to show cost less.
+        if packet.credential.is_empty() || !is_its_own || !self.may_greet(now) {
+            return None;
+        }
+        let proof = self.prove(opened.sender, &packet.credential).ok()?;
+        let may = opened.is_signed_by(&proof.verified.gossip_key)
+            && self.check_candidate(&identity, &proof.verified.spiffe).is_ok();
+        may.then_some((identity, proof))
     }
 
     /// Is there room for a node that nobody but another vouches for? One name stands for one of these, since a

@@ -14,6 +14,17 @@ use crate::{Event, Refusal, catalog};
 /// Those named in one state are spoken to this far apart: a join of a large mesh is no flood.
 const SPACING: Duration = Duration::from_millis(2);
 
+/// The most a state may have, in bytes, that its receiver takes (`node` reads 8 MiB). What may fill it is held to a part
+/// of it each, the rest is asked for: records (500 members may have 49 MiB of them),
+const MAX_RECORDS: usize = if cfg!(test) { 150 << 10 } else { 5 << 20 };
+/// and credentials (16 KiB each at most; about 1 KiB as a rule).
+const MAX_CREDENTIALS: usize = 1 << 20;
+/// Credentials in one answer about strangers.
+const MAX_RESOLVED: usize = 4 << 20;
+
+/// A member is given the credentials of all others for so long after it came.
+const NEW_FOR: Duration = Duration::from_secs(10);
+
 /// The most members of one state that are refused before the rest of it is left unread.
 const MAX_REFUSED: usize = 16;
 
@@ -38,8 +49,11 @@ impl Engine {
     /// See [`Engine::join_state`](super::Engine::join_state).
     pub(super) fn state_for(&self, receiver: Option<NodeId>) -> v1::JoinState {
         let known = receiver.and_then(|node| self.admission.get(node));
-        // Whoever was here before has the credentials, and asks for those it lacks.
-        let with_credentials = known.is_none_or(|peer| !peer.state.is_up());
+        // Whoever has been here for a while has the credentials, and asks for those it lacks. Whoever just joined needs them:
+        // without, it would have to leave the records of the others unread.
+        let known_for = |peer: &Peer| self.now.saturating_duration_since(peer.since);
+        let with_credentials = known.is_none_or(|peer| !peer.state.is_up() || known_for(peer) < NEW_FOR);
+        let (records, left_out) = self.records_for_state();
         v1::JoinState {
             version: VERSION.into(),
             identity: Some((&self.me.identity).into()),
@@ -48,22 +62,52 @@ impl Engine {
             counter_floor: self.me.counter,
             remembered_generation: known.map_or(0, |peer| peer.identity.generation.0),
             key_epochs: self.me.keyring.epochs().collect(),
-            members: self.admission.iter().map(|(_, peer)| member_state(peer, with_credentials)).collect(),
-            records: self.catalog.values().filter(|record| self.is_listed(&record.owner)).cloned().collect(),
+            members: self.member_states(with_credentials),
+            records,
+            left_out: left_out.iter().map(NodeId::to_bytes).collect(),
             clock: 0,
             member_limit: u32::try_from(self.admission.limit()).unwrap_or(u32::MAX),
             keyring: Some(self.me.keyring.state()),
         }
     }
 
-    /// Is it this node, or an admitted one? Records of others would be refused.
-    fn is_listed(&self, owner: &[u8]) -> bool {
-        NodeId::try_from(owner).is_ok_and(|owner| owner == self.me.node() || self.admission.get(owner).is_some())
+    /// All peers. Whoever is given no credential for want of room asks for it.
+    fn member_states(&self, with_credentials: bool) -> Vec<v1::MemberState> {
+        let mut room = MAX_CREDENTIALS;
+        let state = |(_, peer): (NodeId, &Peer)| {
+            let fits = with_credentials && peer.credential.len() <= room;
+            room -= if fits { peer.credential.len() } else { 0 };
+            member_state(peer, fits)
+        };
+        self.admission.iter().map(state).collect()
     }
 
-    /// See [`Engine::resolve`](super::Engine::resolve).
+    /// The records of this node and of admitted ones, since those of others would be refused: all of an owner or none;
+    /// and the owners of whom there was no room for any.
+    fn records_for_state(&self) -> (Vec<v1::SignedValue>, Vec<NodeId>) {
+        let this = self.me.node();
+        let others = self.catalog.owners().filter(|owner| self.admission.get(*owner).is_some());
+        let (mut records, mut left_out, mut room) = (Vec::new(), Vec::new(), MAX_RECORDS);
+        for owner in std::iter::once(this).chain(others) {
+            let bytes = self.catalog.bytes_of(owner);
+            if bytes <= room {
+                room -= bytes;
+                records.extend(self.catalog.values_of(owner).cloned());
+            } else {
+                left_out.push(owner);
+            }
+        }
+        (records, left_out)
+    }
+
+    /// See [`Engine::resolve`](super::Engine::resolve). Whoever is left out for want of room is asked for again.
     pub(super) fn resolve_ids(&self, ids: &[NodeId]) -> v1::Resolved {
+        let mut room = MAX_RESOLVED;
         let known = ids.iter().take(self.admission.limit()).filter_map(|id| self.admission.get(*id));
+        let known = known.take_while(|peer| {
+            room = room.saturating_sub(peer.credential.len());
+            room > 0
+        });
         let own = ids.contains(&self.me.node()).then(|| self.own_state());
         v1::Resolved { members: known.map(|peer| member_state(peer, true)).chain(own).collect() }
     }
@@ -94,6 +138,7 @@ impl Engine {
         self.on_keys_of_join(checked.identity.node_id, state.keyring.as_ref(), now);
         self.merge_members(&checked.identity, state.members, now);
         self.merge_records(checked.identity.node_id, &state.records, now);
+        self.owe(checked.identity.node_id, &state.left_out, now);
         if self.me.identity != before {
             // The peer hears of it from ourselves: it would not believe anyone else.
             self.announce_to(checked.identity, now);
@@ -174,6 +219,7 @@ impl Engine {
         for gone in self.admission.admit(proof, identity, floor, now) {
             self.on_forgotten(gone, now);
         }
+        self.membership.tell_again(identity.node_id);
         self.check_all_named(identity.node_id, now);
         self.publish.changed = true;
     }

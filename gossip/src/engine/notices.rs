@@ -8,6 +8,7 @@ use starling_proto::{Generation, MemberIdentity, NodeId};
 
 use super::Engine;
 use crate::admission::rank;
+use crate::catalog::key;
 use crate::conduct::Offence;
 use crate::notice::{self, MAX_BODY, Said};
 use crate::replay::Stale;
@@ -50,35 +51,56 @@ impl Engine {
         if !matches!(accepted, Some(Ok(()))) {
             return Ok(());
         }
-        if let Said::Announcement { key, sequence } = said {
-            if self.on_announcement(sender, author, notice, (key, sequence), now) {
-                self.pass_on(author, notice.clone(), now);
-            }
-            return Ok(());
-        }
-        self.pass_on(author, notice.clone(), now);
         match said {
-            Said::Accusation { accused, incarnation } => self.on_accusation(author, &accused, incarnation, now),
+            Said::Announcement { key, sequence } => {
+                if self.on_announcement(sender, author, notice, (key, sequence), now) {
+                    self.pass_on(author, notice.clone(), now);
+                }
+                return Ok(());
+            }
+            Said::Accusation { accused, incarnation, clear } => {
+                if self.may_pass_on(author, now) && self.on_accusation(author, &accused, incarnation, clear, now) {
+                    self.rumours.add_accusation(notice.clone(), accused.node_id, now);
+                }
+                return Ok(());
+            }
+            // Whoever has it by another way does not tell it: it is not the only one.
+            Said::Record { ref key, sequence, .. } => {
+                let news = self.catalog.sequence(author, key) < Some((generation, sequence));
+                if self.may_pass_on(author, now) && news {
+                    self.rumours.add(notice.clone(), now);
+                }
+            }
+            _ => self.pass_on(author, notice.clone(), now),
+        }
+        match said {
             Said::Departure { identity, reason } => self.on_departure(&identity, reason, now),
-            Said::Record { key, value } => self.on_value(author, &key, &value, now),
+            Said::Record { key, value, .. } => self.on_value(author, &key, &value, now),
             Said::Health(flip) => self.on_flip(author, generation, flip),
             Said::Overload { load, counter } => self.on_overload(author, generation, load, counter),
             Said::Dismissal { identity, prune, reason } => {
                 self.on_dismissal(author, &identity, prune, reason, now);
             }
-            Said::Announcement { .. } | Said::Else => {}
+            Said::Announcement { .. } | Said::Accusation { .. } | Said::Else => {}
         }
         Ok(())
     }
 
     /// Has a notice of another told to others, unless its author writes more than anyone needs.
     pub(super) fn pass_on(&mut self, author: NodeId, notice: v1::Notice, now: Instant) {
-        let Some(peer) = self.admission.get_mut(author) else { return };
-        if peer.conduct.take_notice(now) {
+        if self.may_pass_on(author, now) {
             self.rumours.add(notice, now);
-        } else {
+        }
+    }
+
+    /// Does its author write no more than anyone needs? It is named if it does.
+    fn may_pass_on(&mut self, author: NodeId, now: Instant) -> bool {
+        let Some(peer) = self.admission.get_mut(author) else { return false };
+        let may = peer.conduct.take_notice(now);
+        if !may {
             self.blame(author, Offence::NoticeFlood, now);
         }
+        may
     }
 
     /// Believed at once: the leaver signed it itself.
@@ -88,6 +110,7 @@ impl Engine {
             return;
         }
         peer.left = Some(rank(identity));
+        self.membership.tell_again(identity.node_id);
         let (known, name, incarnation) = (peer.identity, peer.name(), peer.incarnation);
         self.membership.apply(Member::new(SwimIdentity(known), incarnation, SwimState::Down), now);
         self.publish.changed = true;
@@ -97,6 +120,10 @@ impl Engine {
     /// Lets a record of ours ride as a notice, if it is small, or the news that there is one.
     pub(super) fn tell_record(&mut self, encoded: &Bytes, now: Instant) {
         let Ok(value) = v1::SignedValue::decode(encoded.clone()) else { return };
+        if value.key == key::NODE && self.membership.up() == 1 {
+            // What a new node is called is given to whom it joins, and to all others by anti-entropy. What it offers can't wait.
+            return;
+        }
         if encoded.len() <= MAX_RIDING.min(MAX_BODY) {
             self.tell_all(v1::NoticeKind::Record, &value, now);
         } else {
@@ -119,11 +146,16 @@ impl Engine {
     }
 
     pub(super) fn tell_all(&mut self, kind: v1::NoticeKind, body: &impl Message, now: Instant) {
+        if let Some(notice) = self.sign_notice(kind, body) {
+            self.rumours.add(notice, now);
+        }
+    }
+
+    pub(super) fn sign_notice(&mut self, kind: v1::NoticeKind, body: &impl Message) -> Option<v1::Notice> {
         self.me.notices += 1;
         let (generation, seq) = (self.me.identity.generation, self.me.notices);
-        match notice::sign(kind, generation, seq, body, &self.me.signing_key) {
-            Some(notice) => self.rumours.add(notice, now),
-            None => self.counters.unsent += 1,
-        }
+        let notice = notice::sign(kind, generation, seq, body, &self.me.signing_key);
+        self.counters.unsent += u64::from(notice.is_none());
+        notice
     }
 }

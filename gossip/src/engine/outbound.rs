@@ -9,6 +9,7 @@ use starling_proto::NodeId;
 use starling_proto::mesh::v1;
 
 use super::{Engine, Output};
+use crate::State;
 use crate::envelope::{self, MAX_PACKET};
 use crate::membership::{SwimKind, SwimSend};
 
@@ -43,6 +44,9 @@ impl Engine {
             peer.tell_down_after = now + TELL_DOWN_PAUSE;
         }
         self.send(node, to, send.bytes.into(), announce);
+        if send.kind == SwimKind::Gossip {
+            self.rumours.put_off(now);
+        }
     }
 
     /// Packets for the sake of notices alone, if a round of them is due.
@@ -81,20 +85,27 @@ impl Engine {
             swim,
             notices: Vec::new(),
             padding: Bytes::new(),
+            credential: Bytes::new(),
             keyring: self.me.keyring.mark(),
         };
+        envelope::abridge(&mut packet);
         let room = MAX_PACKET.saturating_sub(packet.encoded_len());
-        // Whoever does not know us yet would not believe them.
-        if peer.is_some() {
+        // Whoever does not know us yet would not believe them; one that may be dead is not told in passing.
+        let listens = peer.is_some_and(|peer| peer.state == State::Alive || packet.swim.is_empty());
+        if listens {
             packet.notices = self.rumours.take(room);
         }
         if pad {
-            // As large as the answer may be, so that nobody is used to flood another. Three bytes are its tag and length.
-            let room = MAX_PACKET.saturating_sub(packet.encoded_len() + 3);
+            // As large as the answer may be, so that nobody is used to flood another. Three bytes are a tag and a length.
+            let room = |packet: &v1::Packet| MAX_PACKET.saturating_sub(packet.encoded_len() + 3);
+            if self.me.credential.len() <= room(&packet) {
+                packet.credential = self.me.credential.clone();
+            }
+            let room = room(&packet);
             packet.padding = vec![0; room].into();
         }
         let nonce = self.rng.random();
-        let epoch = self.me.keyring.epoch_for(self.exchange.mark(node));
+        let epoch = self.me.keyring.epoch_for(self.exchange.mark(node), self.now);
         match envelope::seal(&packet, &self.me.signing_key, &self.me.keyring, epoch, nonce) {
             Some(bytes) => self.out.push(Output::Send { to, bytes }),
             None => self.counters.unsent += 1,

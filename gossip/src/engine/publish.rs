@@ -36,13 +36,14 @@ impl Publish {
 impl Engine {
     /// Takes over what foca thinks of each member by now.
     pub(super) fn sync_states(&mut self, now: Instant) {
-        let mut events = Vec::new();
-        for member in self.membership.members() {
+        let (mut events, mut refuted) = (Vec::new(), Vec::new());
+        for member in self.membership.take_changes() {
             let node = member.id().node();
             let Some(peer) = self.admission.get_mut(node) else { continue };
             if peer.incarnation != member.incarnation() {
                 peer.incarnation = member.incarnation();
                 peer.accusers.clear();
+                refuted.push(node);
                 self.publish.changed = true;
             }
             let state = match member.state() {
@@ -53,9 +54,12 @@ impl Engine {
             };
             if peer.state != state {
                 events.push((node, peer.state, state, peer.name()));
-                peer.state = state;
-                peer.since = now;
+                self.admission.set_state(node, state, now);
             }
+        }
+        for node in refuted {
+            self.rumours.drop_accusations(node);
+            self.weigh_unrest(node, now);
         }
         self.drop_refuted();
         self.drop_settled();
@@ -66,6 +70,9 @@ impl Engine {
     }
 
     fn on_state(&mut self, node: NodeId, before: State, state: State, name: String, now: Instant) {
+        if !state.is_up() {
+            self.rumours.drop_accusations(node);
+        }
         if state == State::Down {
             self.redials.on_down(node, &self.timings, &mut self.rng, now);
         } else {
@@ -76,6 +83,7 @@ impl Engine {
                 if let Some(peer) = self.admission.get_mut(node) {
                     peer.accusers.clear();
                 }
+                self.rumours.drop_accusations(node);
                 self.emit(Event::MemberUp { node, name });
             }
             State::Suspect => self.emit(Event::MemberSuspect { node, name }),
@@ -127,6 +135,7 @@ impl Engine {
             zone: record.map_or_else(|| "".into(), |record| record.zone.clone()),
             version: record.map_or_else(String::new, |record| record.version.clone()),
             load: peer.load,
+            flaky: self.is_flaky(node),
         }
     }
 
@@ -145,6 +154,7 @@ impl Engine {
             zone: self.me.zone.clone(),
             version: self.me.version.clone(),
             load: self.me.load,
+            flaky: false,
         }
     }
 
@@ -167,6 +177,7 @@ impl Engine {
             services.entry(endpoint.key.service.clone()).or_default().push(endpoint);
         }
         let sorted = services.into_iter().map(|(name, mut endpoints)| {
+            self.spare_flaky(&mut endpoints);
             endpoints.sort_by(|a, b| a.key.cmp(&b.key));
             (name, endpoints.into())
         });
@@ -220,7 +231,7 @@ impl Engine {
 
     /// A node is no longer listed.
     pub(super) fn on_forgotten(&mut self, node: NodeId, now: Instant) {
-        let known = self.membership.members().find(|member| member.id().node() == node).map(|member| *member.id());
+        let known = self.membership.get(node).map(|member| *member.id());
         if let Some(SwimIdentity(identity)) = known {
             self.membership.forget(identity, now);
         }
@@ -228,6 +239,7 @@ impl Engine {
         self.exchange.forget(node);
         self.catalog.forget(node);
         self.doubts.forget(node);
+        self.restless.remove(node);
         self.publish.changed = true;
         self.emit(Event::MemberForgotten { node });
     }

@@ -7,7 +7,7 @@ use starling_proto::mesh::v1;
 use starling_proto::{Generation, MemberIdentity, NodeId};
 
 use super::{Engine, Output};
-use crate::catalog::{Change, MAX_RECORDS, RecordError, key};
+use crate::catalog::{Change, MAX_KEYS, RecordError, key};
 use crate::{Event, Offence};
 
 /// The most values of one state that are refused before the rest of it is left unread.
@@ -32,6 +32,10 @@ impl Engine {
     }
 
     pub(super) fn withdraw(&mut self, key: &str, now: Instant) {
+        if self.catalog.is_full_of_withdrawn() {
+            // Nobody needs withdrawals of a generation that is over.
+            self.next_generation(now);
+        }
         let withdrawn = self.catalog.withdraw(key, &self.me.signing_key);
         self.on_own_value(key, withdrawn, now);
     }
@@ -83,7 +87,7 @@ impl Engine {
         for record in records {
             let of_owner = read.entry(&record.owner).or_default();
             *of_owner += 1;
-            if *of_owner > MAX_RECORDS {
+            if *of_owner > MAX_KEYS {
                 // Nobody can hold so many of one owner: it is a flood, be it signed.
                 self.counters.records_rejected += 1;
                 self.blame(from, Offence::RecordFlood, now);

@@ -139,7 +139,7 @@ impl Engine {
         self.renewal.due = None;
         let Some(renewed) = SwimIdentity(self.me.identity).renew() else {
             // All numbers of this generation are used up.
-            return self.take_generation(Generation(self.me.identity.generation.0.saturating_add(1)), now);
+            return self.next_generation(now);
         };
         self.take_identity(renewed.0, now);
         self.emit(Event::Renewed { rejoin: renewed.0.rejoin });
@@ -152,12 +152,17 @@ impl Engine {
             self.emit(Event::KeyInUse { generation: remembered });
         } else {
             self.renewal.raised = true;
-            self.take_generation(Generation(remembered.0.saturating_add(1)), now);
+            self.take_generation(Generation(remembered.0.saturating_add(1)), true, now);
         }
     }
 
+    /// This generation has no numbers left, or too much that it must not forget.
+    pub(super) fn next_generation(&mut self, now: Instant) {
+        self.take_generation(Generation(self.me.identity.generation.0.saturating_add(1)), false, now);
+    }
+
     /// All that was signed in the generation before is void, and is signed anew.
-    fn take_generation(&mut self, to: Generation, now: Instant) {
+    fn take_generation(&mut self, to: Generation, remembered: bool, now: Instant) {
         let from = self.me.identity.generation;
         if to <= from || self.me.leaving {
             return;
@@ -175,7 +180,7 @@ impl Engine {
                 let _ = self.merge_record(&value, now);
             }
         }
-        self.emit(Event::GenerationRaised { from, to });
+        self.emit(Event::GenerationRaised { from, to, remembered });
     }
 
     fn take_identity(&mut self, identity: MemberIdentity, now: Instant) {

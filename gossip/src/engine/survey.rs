@@ -12,6 +12,8 @@ use super::Engine;
 pub struct Sizes {
     /// Members that are listed, whatever their state, this node included.
     pub members: usize,
+    /// Members that are flaky now.
+    pub flaky: usize,
     /// Notices that are still to be passed on.
     pub notices: usize,
     /// SWIM's own news that are still to be passed on.
@@ -52,6 +54,7 @@ impl Engine {
         let (records, record_bytes) = self.catalog.sizes();
         Sizes {
             members: self.view.members.len(),
+            flaky: self.restless.len(),
             notices: self.rumours.len(),
             updates: self.membership.updates_backlog(),
             contacts: self.contacts.len(),

@@ -7,7 +7,7 @@ use starling_proto::{MemberIdentity, NodeId};
 
 use super::Engine;
 use super::doubts::Suspected;
-use crate::lifeguard::{Outcome, Suspicion, expected};
+use crate::lifeguard::{Outcome, Suspicion, WITNESSES, expected};
 use crate::membership::Suspect;
 use crate::{Event, State};
 
@@ -29,12 +29,12 @@ impl Engine {
     fn on_outcome(&mut self, outcome: Outcome, now: Instant) {
         let (identity, answered) = match outcome {
             Outcome::Answered(identity) => (identity, true),
-            Outcome::Failed { target, .. } => (target, false),
+            Outcome::Failed { target, unclear } => {
+                self.doubts.tally.probes_failed += 1;
+                self.accuse(&target, !unclear, now);
+                (target, false)
+            }
         };
-        if !answered {
-            self.doubts.tally.probes_failed += 1;
-            self.accuse(&identity, now);
-        }
         let up = self.membership.up();
         if self.doubts.is_on() && self.doubts.hold.on_probe(identity.node_id, answered, up, now) {
             self.doubts.tally.holds += 1;
@@ -42,37 +42,62 @@ impl Engine {
         }
     }
 
-    /// An own probe of this member went unanswered: says so, signed. Once for each identity and incarnation.
-    fn accuse(&mut self, accused: &MemberIdentity, now: Instant) {
+    /// An own probe of this member went unanswered: says so, signed. Once for each identity and incarnation, and not where
+    /// so many said it that one more changes nothing.
+    fn accuse(&mut self, accused: &MemberIdentity, clear: bool, now: Instant) {
         let (this, node) = (self.me.node(), accused.node_id);
         let Some(peer) = self.admission.get_mut(node) else { return };
-        if peer.identity != *accused || peer.has_left() || !peer.accusers.insert(this) {
+        let meant = peer.identity == *accused && !peer.has_left();
+        if !meant || peer.accusers.len() >= WITNESSES || !peer.accusers.insert(this) {
             return;
         }
+        if clear {
+            peer.unrest.on_accused(this, peer.incarnation, now);
+        }
         let (incarnation, accusers) = (peer.incarnation, peer.accusers.len());
+        let reason = if clear { v1::AccusationReason::ProbeFailed } else { v1::AccusationReason::ProbeUnclear };
         let body = v1::Accusation {
             accused: Some(accused.into()),
             incarnation: incarnation.into(),
-            reason: v1::AccusationReason::ProbeFailed.into(),
+            reason: reason.into(),
             failed: 1,
             observed: 1,
         };
-        self.tell_all(v1::NoticeKind::Accusation, &body, now);
+        if let Some(notice) = self.sign_notice(v1::NoticeKind::Accusation, &body) {
+            self.rumours.add_accusation(notice, node, now);
+        }
         self.emit(Event::Accused { node, by: this, accusers });
         self.on_accusers(node, now);
     }
 
-    /// Another member accuses one.
-    pub(super) fn on_accusation(&mut self, by: NodeId, accused: &MemberIdentity, incarnation: u16, now: Instant) {
+    /// Another member accuses one. True if others should hear of it.
+    pub(super) fn on_accusation(
+        &mut self,
+        by: NodeId,
+        accused: &MemberIdentity,
+        incarnation: u16,
+        clear: bool,
+        now: Instant,
+    ) -> bool {
         let node = accused.node_id;
-        let Some(peer) = self.admission.get_mut(node) else { return };
-        // One who refuted since is not meant, and nobody accuses itself.
-        let meant = peer.identity == *accused && peer.incarnation <= incarnation && by != node;
-        if meant && peer.accusers.insert(by) {
+        // Nobody accuses itself.
+        let Some(peer) = self.admission.get_mut(node).filter(|_| by != node) else { return false };
+        if peer.identity != *accused || !peer.state.is_up() {
+            return false;
+        }
+        let noted = clear && peer.unrest.on_accused(by, incarnation, now);
+        // One who refuted since is not meant.
+        let current = peer.incarnation <= incarnation;
+        let counts = current && peer.accusers.len() < WITNESSES && peer.accusers.insert(by);
+        if counts {
             let accusers = peer.accusers.len();
             self.emit(Event::Accused { node, by, accusers });
             self.on_accusers(node, now);
         }
+        if noted && !current {
+            self.weigh_unrest(node, now);
+        }
+        noted || counts
     }
 
     /// More members accuse one than before: that shortens the time it has left.

@@ -2,6 +2,9 @@ use std::time::{Duration, Instant};
 
 /// So many others are expected to confirm a suspicion (memberlist: suspicion multiplier - 2).
 const CONFIRMATIONS: u32 = 3;
+/// So many accusers of one incarnation change anything anywhere: one who suspects it, and those who confirm that. What
+/// more of them say need not be told.
+pub(crate) const WITNESSES: usize = CONFIRMATIONS as usize + 1;
 
 /// How many others are expected to confirm a suspicion, where `up` members are up, this one and the suspect included:
 /// fewer where there are not as many to ask.

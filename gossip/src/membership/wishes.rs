@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use foca::{Header, Message, Notification, Runtime, Timer};
+use starling_proto::NodeId;
 
 use crate::swim::SwimIdentity;
 
@@ -15,6 +16,8 @@ pub(super) struct Wishes {
     pub(super) asked: Vec<SwimIdentity>,
     /// Members that answered neither this node's probe nor those who tried for it.
     pub(super) failed: Vec<SwimIdentity>,
+    /// Members of whom it may think otherwise now.
+    pub(super) touched: Vec<NodeId>,
     /// Nobody is left to probe.
     pub(super) idle: bool,
     pub(super) incarnation: u16,
@@ -31,6 +34,7 @@ pub(crate) struct SwimSend {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SwimKind {
     Announce,
+    Gossip,
     TurnUndead,
     Other,
 }
@@ -39,7 +43,13 @@ impl Runtime<SwimIdentity> for Wishes {
     fn notify(&mut self, notification: Notification<'_, SwimIdentity>) {
         match notification {
             Notification::DataSent(header) => self.on_sent(header),
-            Notification::ProbeFailed(_, member) => self.failed.push(*member),
+            Notification::ProbeFailed(_, member) => {
+                self.failed.push(*member);
+                self.touched.push(member.node());
+            }
+            Notification::MemberUp(member) | Notification::MemberDown(member) | Notification::Rename(_, member) => {
+                self.touched.push(member.node());
+            }
             Notification::Idle => self.idle = true,
             _ => {}
         }
@@ -59,6 +69,7 @@ impl Wishes {
         self.incarnation = header.src_incarnation;
         let kind = match &header.message {
             Message::Announce => SwimKind::Announce,
+            Message::Gossip => SwimKind::Gossip,
             Message::TurnUndead => SwimKind::TurnUndead,
             Message::Ping(number) => {
                 self.probes.push((header.dst, *number));

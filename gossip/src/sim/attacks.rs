@@ -38,7 +38,7 @@ fn refused_from(world: &mut World, from: std::net::SocketAddr, bytes: Bytes, rea
 fn every_captured_packet_is_refused_the_second_time() {
     let mut world = World::mesh(1, 3);
     world.tap = Some(Vec::new());
-    world.run_for(Duration::from_secs(5));
+    world.run_for(Duration::from_secs(10));
     let captured = world.tap.take().unwrap();
     // What was sent last may still be on its way.
     world.run_for(Duration::from_millis(10));
@@ -126,6 +126,47 @@ fn an_unknown_sender_is_refused_though_it_has_the_group_key() {
     let mut forged = Forged::new(&world, 1, 0);
     forged.packet.sender = world.nodes[0].id.to_bytes();
     refused(&mut world, 1, forged.seal(), Rejection::Ourselves);
+}
+
+#[test]
+fn a_stranger_that_shows_its_certificate_is_spoken_to_and_counts_once_it_answers() {
+    let mut world = World::mesh(1, 3);
+    let stranger = world.add("stranger");
+    let credential = world.nodes[stranger].engine.join_state(None).credential;
+    let greet = |world: &World, change: &dyn Fn(&mut Forged)| {
+        let mut forged = Forged::new(world, stranger, 0).saying(world, stranger, 0, vec![]);
+        forged.packet.credential = credential.clone();
+        change(&mut forged);
+        forged.seal()
+    };
+    // What it did not sign, what is another's, and what comes from elsewhere is no greeting.
+    let bytes = greet(&world, &|forged| forged.key = World::key(1));
+    refused(&mut world, stranger, bytes, Rejection::UnknownSender);
+    let others = world.nodes[1].engine.join_state(None).credential;
+    let bytes = greet(&world, &|forged| forged.packet.credential = others.clone());
+    refused(&mut world, stranger, bytes, Rejection::UnknownSender);
+    let bytes = greet(&world, &|_| ());
+    refused(&mut world, 1, bytes.clone(), Rejection::UnknownSender);
+    assert_eq!(world.nodes[0].engine.sizes().contacts, 0);
+    refused(&mut world, stranger, bytes, Rejection::UnknownSender);
+    assert_eq!(world.nodes[0].engine.sizes().contacts, 1);
+    // It never answers.
+    world.nodes[stranger].up = false;
+    world.run_for(Duration::from_secs(30));
+    assert_eq!((world.nodes[0].engine.sizes().contacts, world.sees(0, stranger)), (0, None));
+}
+
+#[test]
+fn an_announce_makes_its_sender_known_without_a_question() {
+    let mut world = World::mesh(1, 3);
+    let newcomer = world.add("newcomer");
+    world.dial(newcomer, 0);
+    // Time for the seed's answer, and for no question yet.
+    world.run_for(Duration::from_millis(4));
+    world.no_connections = true;
+    let met = |world: &World| (0..3).all(|n| world.sees(n, newcomer) == Some(State::Alive));
+    let took = world.run_until(Duration::from_secs(5), met);
+    assert!(took.is_some_and(|took| took < Duration::from_secs(1)), "{took:?}{}", world.table());
 }
 
 #[test]

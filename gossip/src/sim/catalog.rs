@@ -191,6 +191,7 @@ fn a_service_that_its_owners_certificate_does_not_name_is_shown_to_nobody_and_it
     let node = world.nodes[liar].id;
     assert!(world.nodes[0].engine.offenders().is_empty(), "it may have a newer certificate");
     world.run_for(Duration::from_secs(10));
+    world.level();
     for n in 0..3 {
         assert_eq!((endpoints(&world, n, "orders"), endpoints(&world, n, "billing")), (1, 0));
         let offences = world.nodes[n].engine.offenders();
@@ -280,4 +281,58 @@ fn of_whom_a_value_is_missing_is_known_whatever_others_hold() {
     }
     assert_eq!(world.nodes[2].engine.differing(), []);
     assert_eq!(endpoints(&world, 2, "orders"), 1);
+}
+
+#[test]
+fn what_a_state_has_no_room_for_is_asked_for_after_it() {
+    let mut world = World::mesh(3, 6);
+    for n in 0..6 {
+        for k in 0..15 {
+            let (key, body) = (format!("filler{k}"), Bytes::from(vec![0x5a; 3_800]));
+            world.input(n, Input::Register { key, body });
+        }
+    }
+    world.level();
+    assert!((0..6).all(|n| whole(&world, n, 6)));
+    let newcomer = world.add("newcomer");
+    let state = world.nodes[0].engine.join_state(Some(world.nodes[newcomer].id));
+    assert_eq!(state.left_out.len(), 4, "two of six shares fit into a state of the tests");
+    world.dial(newcomer, 0);
+    let took = world.run_until(Duration::from_secs(10), |world| whole(world, newcomer, 7));
+    assert!(took.is_some_and(|took| took < Duration::from_secs(2)), "{took:?}");
+}
+
+/// Does a node hold all that each of so many has?
+fn whole(world: &World, n: usize, nodes: usize) -> bool {
+    let hash = |at: usize, of: usize| world.nodes[at].engine.catalog().hash_of(world.nodes[of].id);
+    (0..nodes).all(|of| hash(n, of) == hash(of, of))
+}
+
+#[test]
+fn one_that_withdraws_without_end_begins_a_new_generation_and_still_offers_what_it_did() {
+    let mut world = World::mesh(4, 3);
+    let (key, body) = service("orders");
+    world.input(1, Input::Register { key, body });
+    for n in 0..140 {
+        let (key, body) = service(&format!("passing{n}"));
+        world.input(1, Input::Register { key: key.clone(), body });
+        world.input(1, Input::Withdraw { key });
+        if n % 10 == 0 {
+            world.run_for(Duration::from_millis(500));
+        }
+    }
+    world.run_for(Duration::from_secs(5));
+    world.level();
+    let generation = world.nodes[1].engine.identity().generation;
+    assert_eq!(generation, starling_proto::Generation(1_001));
+    let mine = |n: usize| {
+        let values = world.nodes[n].engine.catalog().values_of(world.nodes[1].id);
+        values.filter(|value| !value.withdrawn && value.generation == generation.0).count()
+    };
+    assert_eq!((0..3).map(mine).collect::<Vec<_>>(), [2, 2, 2], "its own record, and the service");
+    assert_eq!((0..3).map(|n| endpoints(&world, n, "orders")).collect::<Vec<_>>(), [1, 1, 1]);
+    assert!(world.all_alive(), "{}", world.table());
+    let down = |event: &crate::Event| matches!(event, crate::Event::MemberDown { .. });
+    assert!((0..3).all(|n| !world.nodes[n].events.iter().any(|(_, event)| down(event))));
+    assert!((0..3).all(|n| world.nodes[n].engine.offenders().is_empty()), "nobody honest is blamed");
 }

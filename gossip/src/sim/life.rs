@@ -225,7 +225,7 @@ fn a_restart_below_the_remembered_generation_is_raised_above_it() {
     let took = world.run_until(secs(10), World::all_alive);
     assert!(took.is_some_and(|took| took < secs(2)), "{took:?}{}", world.table());
     assert_eq!(world.nodes[2].engine.identity().generation, Generation(1_001));
-    let raised = Event::GenerationRaised { from: Generation(500), to: Generation(1_001) };
+    let raised = Event::GenerationRaised { from: Generation(500), to: Generation(1_001), remembered: true };
     assert!(world.nodes[2].events.iter().any(|(_, event)| *event == raised));
     assert!(world.nodes[2].remembered.as_ref().is_some_and(|kept| kept.generation == Generation(1_001)));
 }

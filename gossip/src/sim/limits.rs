@@ -151,7 +151,7 @@ fn more_records_of_one_owner_than_it_can_have_are_left_unread() {
     let counters = world.nodes[0].engine.counters();
     assert_eq!(counters.records_rejected, 1);
     let known = world.nodes[0].engine.catalog().values_of(owner.node_id).map(|value| value.sequence).max();
-    assert_eq!(known, Some(crate::catalog::MAX_RECORDS as u64));
+    assert_eq!(known, Some(crate::catalog::MAX_KEYS as u64));
     // The rest comes the usual way.
     let newest = sign(1_001).encode_to_vec().into();
     world.input(0, Input::Value { owner: owner.node_id, key: "node".to_owned(), value: newest });

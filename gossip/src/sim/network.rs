@@ -173,6 +173,21 @@ impl World {
         }
     }
 
+    /// What anti-entropy does in the end: everyone has what every other that it sees has of its own.
+    pub(crate) fn level(&mut self) {
+        // Whoever just joined has not said by a packet what it has.
+        self.run_for(Duration::from_secs(3));
+        for n in 0..self.nodes.len() {
+            for (owner, at) in self.nodes[n].engine.differing() {
+                let Some(of) = self.at(at).filter(|of| self.nodes[*of].up) else { continue };
+                for value in self.nodes[of].engine.pulled(owner, &[]) {
+                    let (key, value) = (value.key.clone(), value.encode_to_vec().into());
+                    self.input(n, Input::Value { owner, key, value });
+                }
+            }
+        }
+    }
+
     /// Cuts every path between the two groups.
     pub(crate) fn cut(&mut self, group: &[usize], other: &[usize]) {
         for a in group {

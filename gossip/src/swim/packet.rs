@@ -37,6 +37,11 @@ impl SwimPacket {
         if bytes.is_empty() { Ok(Self { header, updates }) } else { malformed("bytes after the end") }
     }
 
+    /// Who says it to whom, of a packet that may be malformed after that.
+    pub(crate) fn header(mut bytes: &[u8]) -> Result<Header<SwimIdentity>, CodecError> {
+        Bincode::default().decode_header(&mut bytes)
+    }
+
     /// Writes it as foca reads it.
     pub(crate) fn encode(&self) -> Result<Bytes, CodecError> {
         let mut codec = Bincode::default();

@@ -114,6 +114,9 @@ pub struct MemberReport {
     /// What it last said of its load.
     #[serde(default)]
     pub load: LoadReport,
+    /// It is up, and yet fails again and again: used only where no other can serve.
+    #[serde(default)]
+    pub flaky: bool,
     /// Is it the node that answers?
     pub this: bool,
 }

@@ -58,6 +58,10 @@ impl Health {
 /// Watches all instances of this node. Runs until `stop`, or until the mesh side ends.
 pub(super) async fn watch(plane: Arc<Plane>, mesh: Mesh, stop: CancellationToken) {
     let mut known: Vec<_> = plane.offers.iter().map(|offer| (Arc::clone(offer), Health::Well)).collect();
+    if known.is_empty() {
+        // Nothing is to be woken for.
+        return;
+    }
     let mut looks = tokio::time::interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

@@ -28,7 +28,7 @@ fn engine(counters: &Counters) -> impl Iterator<Item = (&'static str, u64)> {
         ..
     } = counters;
     let Liveness { probes, probes_failed, indirect_probes, stream_pings, suspicions, refutations, .. } = *liveness;
-    let Liveness { downs, downs_withheld, downs_dismissed, revivals, holds, stalls, .. } = *liveness;
+    let Liveness { downs, downs_withheld, downs_dismissed, revivals, holds, stalls, flaky, .. } = *liveness;
     [
         ("records_rejected", *records_rejected),
         ("records_unknown", *records_unknown),
@@ -48,6 +48,7 @@ fn engine(counters: &Counters) -> impl Iterator<Item = (&'static str, u64)> {
         ("revivals", revivals),
         ("holds", holds),
         ("late_timers", stalls),
+        ("found_flaky", flaky),
     ]
     .into_iter()
 }
@@ -74,7 +75,7 @@ pub(super) fn publish(status: &Status, watchdog: &Watchdog) {
     for (offence, value) in &status.offences {
         counter!("starling_gossip_offences_total", "offence" => *offence).absolute(*value);
     }
-    let Sizes { members, notices, updates, contacts, hints, records, record_bytes } = status.sizes;
+    let Sizes { members, flaky, notices, updates, contacts, hints, records, record_bytes } = status.sizes;
     let queues = [
         ("notices", notices),
         ("updates", updates),
@@ -86,6 +87,7 @@ pub(super) fn publish(status: &Status, watchdog: &Watchdog) {
         gauge!("starling_gossip_queue_length", "queue" => queue).set(length as f64);
     }
     gauge!("starling_gossip_members_listed").set(members as f64);
+    gauge!("starling_gossip_members_flaky").set(flaky as f64);
     gauge!("starling_gossip_catalog_records").set(records as f64);
     gauge!("starling_gossip_catalog_bytes").set(record_bytes as f64);
     gauge!("starling_gossip_local_health").set(f64::from(status.engine.liveness.health));

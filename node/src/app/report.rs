@@ -252,6 +252,7 @@ impl Source for State {
                 since: Self::since(member.since),
                 version: member.version.clone(),
                 load: load_of(&member.load),
+                flaky: member.flaky,
                 this: member.id == view.this,
             })
             .collect();

@@ -23,7 +23,7 @@ pub(super) struct Arguments {
 const LISTING: Listing<MemberReport> = Listing {
     columns: &[
         Column { title: "NAME", wide: false, cell: |member| member.name.clone() },
-        Column { title: "STATE", wide: false, cell: |member| member.state.clone() },
+        Column { title: "STATE", wide: false, cell: state },
         Column { title: "ADDRESS", wide: false, cell: |member| member.address.to_string() },
         Column { title: "ZONE", wide: false, cell: |member| member.zone.clone() },
         Column { title: "SINCE", wide: false, cell: |member| ago(member.since) },
@@ -36,6 +36,10 @@ const LISTING: Listing<MemberReport> = Listing {
     name: |member| member.name.clone(),
     empty: "no members",
 };
+
+fn state(member: &MemberReport) -> String {
+    if member.flaky { format!("{}, flaky", member.state) } else { member.state.clone() }
+}
 
 fn load(member: &MemberReport) -> String {
     let load = &member.load;
@@ -118,6 +122,7 @@ mod tests {
             since: jiff::Timestamp::UNIX_EPOCH,
             version: String::new(),
             load: crate::admin::LoadReport::default(),
+            flaky: false,
             this: false,
         }
     }

@@ -6,12 +6,11 @@
 //! once more, liveness is foca's, and the set of nodes follows admission.
 
 mod replica;
-mod rounds;
 mod socket;
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,7 +18,7 @@ use chitchat::{
     Chitchat, ChitchatConfig, ChitchatHandle, DeletionStatus, FailureDetectorConfig, ListenerHandle, VersionedValue,
     spawn_chitchat,
 };
-use starling_gossip::catalog::text;
+use starling_gossip::catalog::{Rounds, text};
 use starling_gossip::catalog::wire::ReplicaId;
 use starling_proto::NodeId;
 use tokio::sync::mpsc;
@@ -27,7 +26,6 @@ use tokio::sync::mpsc;
 use super::counters::{Counters, add};
 use super::roster::SharedRoster;
 use replica::chitchat_id;
-use rounds::Rounds;
 pub(super) use socket::{INBOX, Incoming, OUTBOX, Outgoing};
 use socket::{Opener, Wiring};
 
@@ -48,7 +46,7 @@ pub(super) struct Replication {
     handle: ChitchatHandle,
     counters: Arc<Counters>,
     inbox: mpsc::Sender<Incoming>,
-    rounds: Arc<Rounds>,
+    rounds: SharedRounds,
     _listener: ListenerHandle,
 }
 
@@ -70,8 +68,8 @@ impl Replication {
         let Settings { this, own: values, cluster, round, roster, counters, outbox } = settings;
         let (inbox, messages) = mpsc::channel(INBOX);
         let (arrived, arrivals) = mpsc::channel(ARRIVED);
-        let rounds = Arc::new(Rounds::new(round));
-        let wiring = Wiring { this, cluster: cluster.clone(), roster, round, rounds: Arc::clone(&rounds) };
+        let rounds = SharedRounds::new(Rounds::new(round));
+        let wiring = Wiring { this, cluster: cluster.clone(), roster, round, rounds: rounds.clone() };
         let opener = Opener::new(wiring, Arc::clone(&counters), outbox, messages);
         let chitchat = opener.chitchat();
         let config = ChitchatConfig {
@@ -133,12 +131,12 @@ impl Replication {
 
     /// Something is missing here, as the packets of others tell, or no longer: then rounds are few.
     pub(super) fn on_behind(&self, behind: bool) {
-        self.rounds.on_behind(behind);
+        self.rounds.lock().on_behind(behind);
     }
 
     /// Starts a round with a peer now.
     pub(super) fn push(&self, to: SocketAddr) {
-        self.rounds.want(to);
+        self.rounds.lock().want(to);
         // An error means that chitchat has ended, and with it this node's mesh.
         self.handle.gossip(to).ok();
     }
@@ -163,6 +161,20 @@ fn restore(chitchat: &mut Chitchat, values: Vec<(String, u64, Vec<u8>)>) {
 /// The heartbeat of everyone alive: seconds since `since`, from 2 on.
 fn beat(since: Instant) -> u64 {
     since.elapsed().as_secs() + 2
+}
+
+/// Which rounds go out: asked by chitchat's task, told by the driver.
+#[derive(Clone)]
+struct SharedRounds(Arc<Mutex<Rounds>>);
+
+impl SharedRounds {
+    fn new(rounds: Rounds) -> Self {
+        Self(Arc::new(Mutex::new(rounds)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Rounds> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A chitchat that is not there yet when its socket is made.

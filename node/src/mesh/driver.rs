@@ -221,7 +221,7 @@ impl Driver {
         if std::mem::take(&mut self.state.unread_view) {
             self.recall_records().await;
         }
-        self.dial_seeds(now);
+        self.seek_seeds(now);
         self.push_catalog(now);
         if self.state.sweep_at <= now {
             self.state.sweep_at = now + SWEEP;
@@ -262,7 +262,6 @@ impl Driver {
             add(&self.counters.values);
             self.feed(Input::Value { owner, key, value }).await;
             next = self.state.arrivals.as_mut().and_then(|arrivals| arrivals.try_recv().ok());
-            self.state.pushes.on_others_change(self.roster.load().alive.len(), Instant::now());
         }
         if let Some(Arrived { owner, key, value }) = next {
             self.feed(Input::Value { owner, key, value }).await;

@@ -273,9 +273,14 @@ impl Peers {
         }
     }
 
-    /// Does a live member accept QUIC there?
-    pub(super) fn is_alive_at(&self, at: SocketAddr) -> bool {
-        self.roster.load().alive.iter().any(|(_, address)| *address == at)
+    /// Does a live member accept QUIC there, or this node itself?
+    pub(super) fn is_met_at(&self, at: SocketAddr) -> bool {
+        at == self.own_address || self.roster.load().alive.iter().any(|(_, address)| *address == at)
+    }
+
+    /// Does a member accept QUIC there, be it alive or not?
+    pub(super) fn is_known_at(&self, at: SocketAddr) -> bool {
+        self.roster.load().expected_at(at).is_some()
     }
 
     /// A seed admitted this node: what kept it from doing so is over.

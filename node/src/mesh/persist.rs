@@ -183,7 +183,8 @@ mod tests {
             let spiffe = "spiffe://demo.example/node/a".parse().unwrap();
             let (zone, version, load) = ("".into(), String::new(), starling_proto::mesh::v1::LoadSummary::default());
             let (generation, since) = (Generation(generation), Instant::now());
-            (id, Member { id, name, spiffe, address, state, generation, incarnation: 0, since, zone, version, load })
+            let (incarnation, flaky) = (0, false);
+            (id, Member { id, name, spiffe, address, state, generation, incarnation, since, zone, version, load, flaky })
         };
         let members = [there(1, State::Alive, 7), there(2, State::Down, 7), there(3, State::Alive, 8)].into();
         let view = View { version: 1, this: member(9).id, members, services: BTreeMap::new() };

@@ -63,6 +63,7 @@ impl Source for Made {
             since: "2026-01-02T03:04:05.678Z".parse().unwrap(),
             version: "0.1.0".to_owned(),
             load: LoadReport { in_flight: 3, cpu_permille: 250, overload: 0, unhealthy: 0 },
+            flaky: false,
             this: id == 7,
         };
         vec![member("web-1", 7, "alive"), member("web-2", 8, "down")]

@@ -71,7 +71,7 @@ fn one_with_a_bad_network_is_out_once_all_healthy_ones_say_so() {
     ledger.on_second(at(34));
     ledger.change(2, 3, Some(Alive), at(35));
     ledger.on_second(at(35));
-    assert_eq!((ledger.struck[&3].looks, ledger.struck[&3].up), (3, 1));
+    assert_eq!((ledger.struck[&3].looks, ledger.struck[&3].routed), (3, 1));
 }
 
 #[test]
@@ -89,4 +89,22 @@ fn what_two_parts_of_a_split_mesh_believe_of_each_other_is_no_mistake_until_a_wh
     ledger.change(0, 3, Some(Alive), at(51));
     ledger.change(0, 3, Some(Down), at(52));
     assert_eq!(ledger.wrong.downs, 1);
+}
+
+#[test]
+fn one_that_is_left_out_of_routing_is_out_though_it_is_up() {
+    let mut ledger = ledger();
+    ledger.on_struck(3, true, at(10));
+    for (observer, second) in [(0, 12), (1, 13), (2, 14)] {
+        assert_eq!(ledger.struck[&3].out, None);
+        ledger.set_aside(observer, 3, true, at(second));
+    }
+    assert_eq!(ledger.struck[&3].out, Some(at(14)));
+    ledger.on_second(at(50));
+    ledger.set_aside(2, 3, false, at(50));
+    ledger.on_second(at(51));
+    assert_eq!((ledger.struck[&3].looks, ledger.struck[&3].routed), (6, 1));
+    assert_eq!(ledger.wrong.asides, 0);
+    ledger.set_aside(0, 1, true, at(52));
+    assert_eq!(ledger.wrong.asides, 1, "a healthy one");
 }

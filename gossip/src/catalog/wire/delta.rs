@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::{MAX_NODE, MAX_RECORDS, record, text};
+use super::super::{MAX_KEYS, MAX_NODE, MAX_NODE_WITHDRAWN, record, text};
 use super::cursor::{Cursor, put_text};
 use super::{Context, ReplicaId, Skipped, WireError, blocks};
 
@@ -12,7 +12,7 @@ const SET_MAX_VERSION: u8 = 2;
 const STATUS_SET: u8 = 0;
 
 /// The most text that chitchat may hold of one node, in bytes.
-pub(super) const MAX_NODE_TEXT: usize = (MAX_NODE * 4).div_ceil(3) + 3 * MAX_RECORDS;
+pub(super) const MAX_NODE_TEXT: usize = ((MAX_NODE + MAX_NODE_WITHDRAWN) * 4).div_ceil(3) + 3 * MAX_KEYS;
 
 enum Operation<'a> {
     Node { id: ReplicaId, from: u64 },
@@ -149,7 +149,7 @@ impl<'a> Node<'a> {
         }
         let sizes = self.sizes.get_or_insert_with(|| context.replica.sizes(&self.id));
         sizes.insert(key.to_owned(), text.len());
-        if sizes.len() > MAX_RECORDS || sizes.values().sum::<usize>() > MAX_NODE_TEXT {
+        if sizes.len() > MAX_KEYS || sizes.values().sum::<usize>() > MAX_NODE_TEXT {
             self.plan = Use::Full;
             return Ok(());
         }

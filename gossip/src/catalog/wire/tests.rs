@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::super::{Catalog, MAX_RECORDS, RecordError, text};
+use super::super::{Catalog, MAX_KEYS, RecordError, text};
 use super::*;
 use crate::SigningKey;
 
@@ -321,7 +321,7 @@ fn a_bomb_is_refused_and_a_long_delta_is_cut_between_values() {
 fn chitchat_never_holds_more_of_a_node_than_its_share() {
     let mut a = Peer::new(2);
     let mut world = World::new(&[&a]);
-    let held = (0..MAX_RECORDS).map(|n| (format!("h{n}"), 10)).collect();
+    let held = (0..MAX_KEYS).map(|n| (format!("h{n}"), 10)).collect();
     world.held.insert(a.id, (0, held));
     let one = value("one", &a.set("one", b"1"), 1, 0);
     let checked = world.check(&ack(&[node(a.id, 0, 0), one.clone()])).unwrap();

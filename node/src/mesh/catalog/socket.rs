@@ -14,8 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::replica::Held;
-use super::rounds::Rounds;
-use super::{SharedChitchat, add_many, beat};
+use super::{SharedChitchat, SharedRounds, add_many, beat};
 use crate::mesh::counters::{Counters, add};
 use crate::mesh::roster::SharedRoster;
 
@@ -50,7 +49,7 @@ pub(super) struct Wiring {
     pub(super) cluster: String,
     pub(super) roster: SharedRoster,
     pub(super) round: Duration,
-    pub(super) rounds: Arc<Rounds>,
+    pub(super) rounds: SharedRounds,
 }
 
 struct Wire {
@@ -102,7 +101,7 @@ impl Socket for Wire {
             // The answer to our own heartbeats.
             return Ok(());
         }
-        if wire::is_syn(&bytes) && !self.wiring.rounds.may_begin(to, Instant::now()) {
+        if wire::is_syn(&bytes) && !self.wiring.rounds.lock().may_begin(to, Instant::now()) {
             add(&self.counters.chitchat_rounds_saved);
             return Ok(());
         }

@@ -28,7 +28,10 @@ impl Driver {
                 tracing::warn!(members, "most members do not answer: this node takes itself for cut off, and waits");
             }
             Event::Renewed { rejoin } => tracing::info!(rejoin, "taken for dead by others; identity renewed"),
-            Event::GenerationRaised { from, to } => {
+            Event::GenerationRaised { from, to, remembered: false } => {
+                tracing::info!(%from, %to, "a new generation: the one before was used up");
+            }
+            Event::GenerationRaised { from, to, .. } => {
                 let text = format!("the mesh remembers this node in generation {to}, it started in {from}");
                 self.counters.troubles.on_trouble(TroubleKind::Generation, "", text, Instant::now());
                 tracing::warn!(%from, %to, "the mesh remembers a higher generation of this node: is its clock wrong?");
@@ -48,7 +51,12 @@ impl Driver {
             }
             Event::MemberLeft { node, name, reason } => {
                 tracing::info!(node = %node.short(), name, reason, "member left");
+                self.seeds.hasten(Instant::now());
             }
+            Event::MemberFlaky { node, name } => {
+                tracing::warn!(node = %node.short(), name, "member fails again and again: used only where no other can serve");
+            }
+            Event::MemberSteady { node, name } => tracing::info!(node = %node.short(), name, "member steady again"),
             Event::MemberForgotten { node } => tracing::info!(node = %node.short(), "member forgotten"),
             Event::MemberRestarted { node, name, generation } => {
                 tracing::info!(node = %node.short(), name, %generation, "member restarted");

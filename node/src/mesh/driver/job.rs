@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use starling_gossip::KeyReport;
+use starling_gossip::{KeyReport, Sought};
 use starling_proto::mesh::v1;
 use starling_proto::{NodeId, ServiceName, SpiffeId};
 use tokio::sync::oneshot;
@@ -52,7 +52,7 @@ pub(in crate::mesh) enum Job {
     },
     SeedDone {
         seed: Seed,
-        admitted: bool,
+        sought: Sought,
     },
     Resolve {
         ids: Vec<NodeId>,

@@ -13,8 +13,6 @@ use super::{Driver, Job, JoinOutcome};
 use crate::mesh::Status;
 use crate::mesh::counters::add;
 
-/// What of a full state may be records, in bytes; the rest comes by chitchat. The receiver's limit is 8 MiB.
-const MAX_RECORDS: usize = 6 << 20;
 /// The most that one answer to a pull holds, in bytes: all that one node may have.
 const MAX_PULLED: usize = 128 << 10;
 
@@ -42,7 +40,7 @@ impl Driver {
                 reply.send(outcome).ok();
             }
             Job::JoinDone { at } => drop(self.state.joining.remove(&at)),
-            Job::SeedDone { seed, admitted } => self.on_seed_done(&seed, admitted),
+            Job::SeedDone { seed, sought } => self.on_seed_done(&seed, sought),
             Job::Resolve { ids, reply } => drop(reply.send(self.engine.resolve(&ids))),
             Job::Resolved { members } => drop(self.feed(Input::Resolved { members }).await),
             Job::Pull { pull, reply } => drop(reply.send(self.pulled(&pull))),
@@ -129,12 +127,6 @@ impl Driver {
     fn join_state(&self, receiver: Option<NodeId>) -> v1::JoinState {
         let mut state = self.engine.join_state(receiver);
         state.clock = unix_millis();
-        let mut room = MAX_RECORDS;
-        state.records.retain(|record| {
-            let len = record.encoded_len();
-            room = room.saturating_sub(len);
-            room > 0
-        });
         state
     }
 

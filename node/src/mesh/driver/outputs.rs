@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rand::RngExt;
-use starling_gossip::{Event, Output, Refusal, View};
+use starling_gossip::{Event, Output, Refusal, Sought, View};
 use starling_proto::NodeId;
 use starling_proto::mesh::v1;
 
@@ -141,20 +141,20 @@ impl Driver {
         });
     }
 
-    /// Dials the seeds whose time has come.
-    pub(super) fn dial_seeds(&mut self, now: Instant) {
+    /// Looks for the seeds whose time has come.
+    pub(super) fn seek_seeds(&mut self, now: Instant) {
         for seed in self.seeds.poll_due(now) {
             let peers = Arc::clone(&self.peers);
             let resolver = Arc::clone(&self.resolver);
             tokio::spawn(async move {
-                let admitted = dial_seed(&peers, &resolver, &seed).await;
-                peers.report(Job::SeedDone { seed, admitted }).await;
+                let sought = seek(&peers, &resolver, &seed).await;
+                peers.report(Job::SeedDone { seed, sought }).await;
             });
         }
     }
 
-    pub(super) fn on_seed_done(&mut self, seed: &Seed, admitted: bool) {
-        self.seeds.on_result(seed, admitted, rand::rng().random(), Instant::now());
+    pub(super) fn on_seed_done(&mut self, seed: &Seed, sought: Sought) {
+        self.seeds.on_result(seed, sought, rand::rng().random(), Instant::now());
     }
 
     /// Starts the rounds of chitchat that are wanted now.
@@ -199,26 +199,33 @@ impl Driver {
     }
 }
 
-/// Asks for admission at every address of a seed. True if any admitted this node, or knows it already.
-async fn dial_seed(peers: &Arc<Peers>, resolver: &Resolver, seed: &Seed) -> bool {
+/// Asks for admission at every address of a seed where nobody is met already.
+///
+/// All of them, though some are met: those behind one name may have parted.
+async fn seek(peers: &Arc<Peers>, resolver: &Resolver, seed: &Seed) -> Sought {
     let mut dials = tokio::task::JoinSet::new();
-    for at in resolver.addresses(seed).await {
-        if peers.is_alive_at(at) {
-            return true;
-        }
+    let addresses = resolver.addresses(seed).await;
+    let mut sought = if addresses.is_empty() { Sought::Silent } else { Sought::Met };
+    for at in addresses.into_iter().filter(|at| !peers.is_met_at(*at)) {
         let peers = Arc::clone(peers);
         dials.spawn(async move { (at, peers.join(at, None).await) });
     }
-    let mut admitted = false;
     while let Some(Ok((at, outcome))) = dials.join_next().await {
-        match outcome {
+        sought = sought.max(match outcome {
             Ok(()) => {
                 peers.on_seed_admitted(at);
-                admitted = true;
+                Sought::Admitted
             }
-            Err(AskError::Answer(error)) if error.code == "self" => admitted = true,
-            Err(error) => peers.on_seed_failed(seed, at, &error),
-        }
+            Err(AskError::Answer(error)) if error.code == "self" => Sought::Met,
+            Err(error) => {
+                peers.on_seed_failed(seed, at, &error);
+                match error {
+                    AskError::Answer(_) => Sought::Refused,
+                    _ if peers.is_known_at(at) => Sought::Lost,
+                    _ => Sought::Silent,
+                }
+            }
+        });
     }
-    admitted
+    sought
 }

@@ -13,10 +13,8 @@ const FEW: usize = 7;
 const FANOUT: usize = 3;
 /// Changes that come together travel together.
 const GATHER: Duration = Duration::from_millis(10);
-/// Two pushes of one node are at least this far apart,
+/// Two pushes of one node are at least this far apart.
 const PAUSE: Duration = Duration::from_millis(100);
-/// and of what came from others, at least this far.
-const RELAY: Duration = Duration::from_secs(1);
 
 /// Rounds that are wanted.
 #[derive(Debug, Default)]
@@ -32,29 +30,21 @@ impl Pushes {
         self.due
     }
 
-    fn want(&mut self, pause: Duration, now: Instant) {
-        let earliest = self.last.map_or(now, |last| last + pause);
-        let due = earliest.max(now + GATHER);
+    fn want(&mut self, gather: Duration, now: Instant) {
+        let earliest = self.last.map_or(now, |last| last + PAUSE);
+        let due = earliest.max(now + gather);
         self.due = Some(self.due.map_or(due, |known| known.min(due)));
     }
 
     /// One of our own values is new.
     pub(super) fn on_own_change(&mut self, now: Instant) {
         self.change = true;
-        self.want(PAUSE, now);
-    }
-
-    /// A value of another is new here. With few members its owner told everyone itself.
-    pub(super) fn on_others_change(&mut self, others: usize, now: Instant) {
-        if others > FEW {
-            self.change = true;
-            self.want(RELAY, now);
-        }
+        self.want(GATHER, now);
     }
 
     /// Somebody is new here, or back.
     pub(super) fn on_newcomer(&mut self, at: SocketAddr, now: Instant) {
-        if self.newcomers.len() < FEW {
+        if self.newcomers.len() <= FEW {
             self.newcomers.insert(at);
             self.want(PAUSE, now);
         }
@@ -73,6 +63,11 @@ impl Pushes {
         self.due = None;
         self.last = Some(now);
         let mut targets = std::mem::take(&mut self.newcomers);
+        if alive.len() > FEW {
+            // Each packet tells a newcomer whether it has all, and it asks. Else a mesh that starts would make as many
+            // connections as it has pairs.
+            targets.clear();
+        }
         if std::mem::take(&mut self.change) {
             let others = alive.iter().map(|(_, at)| *at);
             let count = if alive.len() <= FEW { alive.len() } else { FANOUT };
@@ -106,25 +101,24 @@ mod tests {
     }
 
     #[test]
-    fn pushes_keep_a_pause_and_relays_a_longer_one() {
+    fn pushes_keep_a_pause() {
         let (start, mut rng) = (Instant::now(), StdRng::seed_from_u64(1));
         let mut pushes = Pushes::default();
         pushes.on_own_change(start);
         pushes.poll(&others(8), &mut rng, start + GATHER);
-        pushes.on_others_change(8, start + GATHER);
-        assert_eq!(pushes.poll_timeout(), Some(start + GATHER + RELAY));
         pushes.on_own_change(start + GATHER);
-        assert_eq!(pushes.poll_timeout(), Some(start + GATHER + PAUSE));
-        pushes.on_others_change(3, start);
         assert_eq!(pushes.poll_timeout(), Some(start + GATHER + PAUSE));
     }
 
     #[test]
-    fn a_newcomer_is_told_alone() {
+    fn a_newcomer_is_told_alone_and_asks_where_there_are_many() {
         let (now, mut rng) = (Instant::now(), StdRng::seed_from_u64(1));
-        let mut pushes = Pushes::default();
-        let at = others(1)[0].1;
-        pushes.on_newcomer(at, now);
-        assert_eq!(pushes.poll(&others(5), &mut rng, now + GATHER), BTreeSet::from([at]));
+        for (count, told) in [(1, 1), (7, 1), (8, 0)] {
+            let mut pushes = Pushes::default();
+            pushes.on_newcomer(others(1)[0].1, now);
+            assert_eq!(pushes.poll(&others(count), &mut rng, now + GATHER).len(), 0, "it may be one of many");
+            let due = pushes.poll_timeout().unwrap();
+            assert_eq!(pushes.poll(&others(count), &mut rng, due).len(), told, "{count}");
+        }
     }
 }

@@ -6,60 +6,51 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// While nothing is missing, one round goes out in so many that chitchat would begin.
-const SELDOM: u32 = 10;
+/// While nothing is missing, one round goes out in so many periods.
+const SELDOM: u32 = 20;
 
+/// A pure machine: it is told of each round that chitchat wants to begin, and says whether it may.
 #[derive(Debug)]
-pub(super) struct Rounds {
+pub struct Rounds {
     pause: Duration,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
     behind: bool,
     wanted: BTreeSet<SocketAddr>,
     last: Option<Instant>,
 }
 
 impl Rounds {
-    /// For a chitchat that begins rounds every `round`.
-    pub(super) fn new(round: Duration) -> Self {
-        let state = State { behind: true, ..State::default() };
-        Self { pause: round * SELDOM, state: Mutex::new(state) }
-    }
-
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// For a chitchat that begins rounds every `round`. At first all is missing.
+    #[must_use]
+    pub fn new(round: Duration) -> Self {
+        Self { pause: round * SELDOM, behind: true, wanted: BTreeSet::new(), last: None }
     }
 
     /// Something is missing here, or no longer.
-    pub(super) fn on_behind(&self, behind: bool) {
-        self.state().behind = behind;
+    pub const fn on_behind(&mut self, behind: bool) {
+        self.behind = behind;
     }
 
     /// A round with this peer is wanted.
-    pub(super) fn want(&self, to: SocketAddr) {
-        self.state().wanted.insert(to);
+    pub fn want(&mut self, to: SocketAddr) {
+        self.wanted.insert(to);
     }
 
     /// May a round with this peer begin?
-    pub(super) fn may_begin(&self, to: SocketAddr, now: Instant) -> bool {
-        let mut state = self.state();
-        let wanted = state.wanted.remove(&to);
-        let due = state.last.is_none_or(|last| last + self.pause <= now);
-        let may = wanted || state.behind || due;
+    pub fn may_begin(&mut self, to: SocketAddr, now: Instant) -> bool {
+        let wanted = self.wanted.remove(&to);
+        let due = self.last.is_none_or(|last| last + self.pause <= now);
+        let may = wanted || self.behind || due;
         if may {
-            state.last = Some(now);
+            self.last = Some(now);
         }
         may
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)]
 mod tests {
     use super::*;
 
@@ -68,7 +59,7 @@ mod tests {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         let (one, two) = (SocketAddr::from(([10, 0, 0, 1], 1)), SocketAddr::from(([10, 0, 0, 2], 1)));
-        let rounds = Rounds::new(Duration::from_secs(3));
+        let mut rounds = Rounds::new(Duration::from_secs(3));
         assert!(rounds.may_begin(one, start) && rounds.may_begin(two, start), "at first all is missing");
         rounds.on_behind(false);
         assert!(!rounds.may_begin(one, after(3)));
@@ -76,8 +67,8 @@ mod tests {
         assert!(!rounds.may_begin(one, after(4)));
         assert!(rounds.may_begin(two, after(4)));
         assert!(!rounds.may_begin(two, after(5)));
-        assert_eq!([33, 34, 35].map(|at| rounds.may_begin(one, after(at))), [false, true, false]);
+        assert_eq!([63, 64, 65].map(|at| rounds.may_begin(one, after(at))), [false, true, false]);
         rounds.on_behind(true);
-        assert!(rounds.may_begin(one, after(36)));
+        assert!(rounds.may_begin(one, after(66)));
     }
 }
