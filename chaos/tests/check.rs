@@ -54,7 +54,7 @@ fn a_blocked_gossip_port_is_named_by_both_sides_and_the_member_stays() {
 fn a_dead_member_is_dismissed_and_a_second_node_with_its_name_is_told_of() {
     let mut mesh = mesh("dismiss", 3);
     let refused = mesh.starling(0, &["force-leave", "node-2"]);
-    assert!(refused.status.code() == Some(1) && refused.stderr.contains("only members that are down"), "{refused:?}");
+    assert!(refused.status.code() == Some(5) && refused.stderr.contains("only members that are down"), "{refused:?}");
     mesh.kill9(2);
     wait_until(SOON, "node-2 is down", || [0, 1].iter().all(|by| mesh.state(*by, 2).as_deref() == Some("down")));
     assert!(mesh.starling(0, &["check"]).stdout.contains("1 of 3 down: node-2"));

@@ -157,8 +157,11 @@ fn block_on(task: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let good = config::duration_of(text).filter(|duration| !duration.is_zero());
-    good.ok_or_else(|| "write a number and a unit, such as 500ms, 10s or 90d".to_owned())
+    match config::duration_of(text) {
+        Some(Duration::ZERO) => Err("it must be over 0".to_owned()),
+        Some(duration) => Ok(duration),
+        None => Err("write a number and a unit, such as 500ms, 10s or 90d".to_owned()),
+    }
 }
 
 #[cfg(test)]

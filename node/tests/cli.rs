@@ -68,6 +68,11 @@ fn without_an_agent_the_exit_code_is_3_with_a_hint() {
     let (code, _, error) = told(&["status", "--admin", socket]);
     assert_eq!(code, 3);
     assert!(error.contains("the socket is a leftover: nobody listens"), "{error}");
+    for no_socket in [dir.path().to_str().unwrap(), &write(dir.path(), "plain", "")] {
+        let (code, _, error) = told(&["status", "--admin", no_socket]);
+        assert_eq!(code, 3);
+        assert!(error.contains(&format!("no agent answers at {no_socket}: it is no socket")), "{error}");
+    }
 }
 
 #[test]
@@ -97,7 +102,7 @@ fn a_good_configuration_with_its_identity_is_valid() {
         "starling.toml",
         "[mesh]\nadvertise = '127.0.0.1'\n[identity]\ndir = 'identity'\n[[service]]\nname = 'web'\naddress = '127.0.0.1:80'\n",
     );
-    let good = (0, "ok: node web-1, 1 services, 0 listeners\n".to_owned(), String::new());
+    let good = (0, "ok: node web-1, 1 service, 0 listeners\n".to_owned(), String::new());
     assert_eq!(told(&["validate", "-c", &file]), good);
     let json: serde_json::Value = serde_json::from_str(&told(&["validate", "-c", &file, "-o", "json"]).1).unwrap();
     assert_eq!((&json["valid"], &json["node"]), (&true.into(), &"web-1".into()));
@@ -176,4 +181,69 @@ fn an_identity_is_never_overwritten_unasked() {
     assert_eq!((code, data.as_str()), (1, ""));
     assert!(error.starts_with("error: ") && error.contains("--force"), "{error}");
     assert_eq!(told(&[&issue[..], &["--force"]].concat()).0, 0);
+}
+
+#[test]
+fn a_certificate_lasts_over_0_and_at_most_as_long_as_a_root() {
+    let dir = tempfile::tempdir().unwrap();
+    identity(dir.path());
+    let (ca, out) = (dir.path().join("CA"), dir.path().join("other"));
+    let (ca, out) = (ca.to_str().unwrap(), out.to_str().unwrap());
+    for (ttl, expected, words) in [
+        ("0d", 2, "it must be over 0"),
+        ("soon", 2, "write a number and a unit"),
+        ("3651d", 1, "at most ten years (3650d)"),
+        ("99999999999999999d", 1, "at most ten years (3650d)"),
+        ("3650d", 0, ""),
+    ] {
+        let (code, _, error) = told(&["ca", "issue", "--dir", ca, "--name", "b", "--out", out, "--ttl", ttl]);
+        assert_eq!(code, expected, "{ttl}: {error}");
+        assert!(error.contains(words), "{ttl}: {error}");
+    }
+}
+
+#[test]
+fn a_missing_authority_is_told_with_the_verb_that_makes_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ca, out) = (dir.path().join("NOCA"), dir.path().join("out"));
+    let (ca, out) = (ca.to_str().unwrap(), out.to_str().unwrap());
+    let (code, _, error) = told(&["ca", "issue", "--dir", ca, "--name", "b", "--out", out]);
+    assert_eq!(code, 1);
+    assert!(error.contains("`starling ca init --dir DIR`") && !error.contains("ca issue"), "{error}");
+}
+
+/// Processes that `parent` has started and that run.
+fn children(parent: u32) -> Vec<u32> {
+    let path = format!("/proc/{parent}/task/{parent}/children");
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = std::time::Instant::now() + std::time::Duration::from_mins(1);
+    while !condition() {
+        assert!(std::time::Instant::now() < end, "waited in vain for {what}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_demo_that_is_ended_by_a_signal_leaves_no_process_and_no_file() {
+    for (signal, expected) in [("-TERM", 143), ("-INT", 130)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut demo = Command::new(env!("CARGO_BIN_EXE_starling"));
+        let mut demo = demo.arg("demo").env("TMPDIR", dir.path()).stdout(std::process::Stdio::null()).spawn().unwrap();
+        let files = || std::fs::read_dir(dir.path()).unwrap().count();
+        // Three nodes and five services.
+        wait_for("the demo's hosts", || children(demo.id()).len() >= 8);
+        let started = children(demo.id());
+        assert_eq!(files(), 1);
+        assert!(Command::new("kill").args([signal, &demo.id().to_string()]).status().unwrap().success());
+        assert_eq!(demo.wait().unwrap().code(), Some(expected));
+        assert_eq!(files(), 0);
+        for pid in started {
+            let path = format!("/proc/{pid}");
+            wait_for("a process to be gone", || !Path::new(&path).exists());
+        }
+    }
 }

@@ -195,7 +195,7 @@ fn a_change_signed_elsewhere_is_brought_by_any_node_and_a_strangers_is_denied() 
     one.done(&["keyring", "remove", "--dir", &ca]);
     one.stands((3, 2, &[2], 1));
     let (code, error) = one.failed(&["keyring", "apply", &used]);
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(5));
     assert!(error.contains("revision 3 already"), "{error}");
     let stranger = mesh.path("stranger");
     done(&["ca", "init", "--dir", &stranger, "--trust-domain", "demo.example"]);

@@ -4,9 +4,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TimeoutError {
     /// Not a number and a unit.
-    #[error(
-        "starling-timeout: write a whole number of at most 8 digits and a unit (us, ms, s, m, h), such as 1500ms or 2s"
-    )]
+    #[error("write a whole number of at most 8 digits and a unit (us, ms, s, m, h), such as 1500ms or 2s")]
     Shape,
     /// Nothing can be done in no time.
     #[error("0 leaves no time to answer; leave the header out for the default")]

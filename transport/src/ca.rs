@@ -77,6 +77,9 @@ pub enum CaError {
     /// A certificate of no time at all.
     #[error("a certificate must last at least a minute; give a longer --ttl")]
     TooShort,
+    /// One that outlasts any root.
+    #[error("a certificate lasts at most ten years (3650d), as its root does; give a shorter --ttl")]
+    TooLong,
     /// The library could not make a key or certificate.
     #[error("making a certificate: {0}")]
     Make(#[from] rcgen::Error),

@@ -23,7 +23,7 @@ pub struct ShardSocket {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Somebody has it.
-    #[error("UDP {0} is in use: stop the other program, or choose another quic_port")]
+    #[error("UDP {0} is in use")]
     InUse(SocketAddr),
     /// A number of shards that connection ids cannot carry.
     #[error("1 to {MAX_SHARDS} shards, not {0}")]

@@ -1,4 +1,5 @@
 use std::io::ErrorKind;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -160,6 +161,7 @@ impl Client {
         let stream = UnixStream::connect(&self.path).await.map_err(|error| match error.kind() {
             ErrorKind::PermissionDenied => ClientError::Denied { path: self.path.clone() },
             ErrorKind::NotFound => self.unreachable(&"there is no such socket"),
+            ErrorKind::ConnectionRefused if !self.is_socket() => self.unreachable(&"it is no socket"),
             ErrorKind::ConnectionRefused => self.unreachable(&"the socket is a leftover: nobody listens"),
             _ => self.unreachable(&error),
         })?;
@@ -182,6 +184,10 @@ impl Client {
             let _ = connection.await;
         });
         answer
+    }
+
+    fn is_socket(&self) -> bool {
+        std::fs::metadata(&self.path).is_ok_and(|file| file.file_type().is_socket())
     }
 
     fn unreachable(&self, reason: &impl ToString) -> ClientError {

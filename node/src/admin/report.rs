@@ -130,7 +130,7 @@ pub struct LoadReport {
     pub cpu_permille: u32,
     /// How overloaded it is, 0 to 100.
     pub overload: u32,
-    /// Its instances that fail their health checks.
+    /// Its instances whose program accepts no connections.
     pub unhealthy: u32,
 }
 

@@ -46,8 +46,12 @@ impl Bound {
         let quic_address = SocketAddr::new(config.mesh.bind, config.mesh.quic_port);
         let quic = Port::bind(quic_address, shards).map_err(|error| {
             let hint = match &error {
-                BindError::InUse(_) => "stop the program that has it, or choose another port",
-                _ => "mesh.bind must be an address of this host",
+                BindError::InUse(address) => format!(
+                    "does an agent run here already? `ss -ulpn 'sport = :{}'` names the program; stop it, or set \
+                     mesh.quic_port to a free port",
+                    address.port()
+                ),
+                _ => "mesh.bind must be an address of this host".to_owned(),
             };
             problem(&loaded.key("mesh.quic_port"), error.to_string(), hint)
         })?;

@@ -3,23 +3,29 @@
 mod path;
 mod verdict;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use starling_gossip::State as Alive;
 use starling_proto::NodeId;
+use tokio::task::JoinSet;
 
 use super::report::State;
 use crate::admin::{CheckReport, CheckState, DismissError};
-use crate::mesh::MeshError;
+use crate::inbound::local_http::connect_tcp;
+use crate::mesh::{MeshError, Survey};
 use verdict::{Facts, Standing};
 
 /// Members that are asked at a time: enough to see what is wrong, few enough for a mesh that is in trouble.
 const ASKED: usize = 32;
+/// A program on this host that takes longer to take a connection takes none.
+const CONNECT: Duration = Duration::from_secs(1);
 
 impl State {
     /// Looks at the node, asks some members, and judges.
     pub(super) async fn check_all(&self) -> Vec<CheckReport> {
-        let survey = match self.mesh.survey(ASKED).await {
+        let (survey, refusing) = tokio::join!(self.survey(), self.refusing());
+        let survey = match survey {
             Ok(survey) => survey,
             Err(error) => return vec![report("loop", CheckState::Failed, error.to_string(), "see the agent's log")],
         };
@@ -33,14 +39,42 @@ impl State {
             certificate_ends: ends.unwrap_or(Duration::ZERO),
             standing: Standing {
                 listed: view.members.len(),
+                up: self.others_up(),
                 down: of_state(Alive::Down).map(|member| member.name.clone()).collect(),
             },
             troubles: self.mesh.troubles(),
             counts: self.mesh.counts(),
+            offered: self.plane.offers.iter().count(),
+            refusing,
             gossip: self.config.mesh.address().gossip(),
             survey,
         };
         verdict::judge(&facts)
+    }
+
+    /// Members that came up while nobody was there to be asked are asked after all.
+    async fn survey(&self) -> Result<Survey, MeshError> {
+        let first = self.mesh.survey(ASKED).await?;
+        if first.up == 0 && self.others_up() > 0 { self.mesh.survey(ASKED).await } else { Ok(first) }
+    }
+
+    fn others_up(&self) -> usize {
+        let view = self.mesh.view().load();
+        view.members.values().filter(|member| member.id != view.this && member.state.is_up()).count()
+    }
+
+    /// Services of this node whose program takes no connection, with its address.
+    async fn refusing(&self) -> Vec<String> {
+        let mut trying = JoinSet::new();
+        for offer in self.plane.offers.iter().map(Arc::clone) {
+            trying.spawn(async move {
+                let taken = tokio::time::timeout(CONNECT, connect_tcp(offer.address)).await;
+                (!matches!(taken, Ok(Ok(_)))).then(|| format!("{} at {}", offer.service, offer.address))
+            });
+        }
+        let mut refusing: Vec<String> = trying.join_all().await.into_iter().flatten().collect();
+        refusing.sort_unstable();
+        refusing
     }
 
     /// Finds a member that is down, by its name or id, and tells all that it will not come back. Gives its id.

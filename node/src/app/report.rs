@@ -169,7 +169,7 @@ impl State {
         let snapshot = cluster.snapshot(entry, now);
         let of_panic = || if cluster.is_panicking(now) { "; used all the same: over half are ejected" } else { "" };
         if !endpoint.healthy {
-            return ("unhealthy", false, "its node says that it fails its health check".to_owned());
+            return ("unhealthy", false, "its node says that the program behind it accepts no connections".to_owned());
         }
         if endpoint.draining {
             return ("draining", false, "its node says that it drains".to_owned());

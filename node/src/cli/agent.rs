@@ -57,19 +57,19 @@ fn notify(state: &[NotifyState<'_>]) {
     }
 }
 
-/// The signals that end a node.
-struct Endings {
+/// The signals that end a program.
+pub(super) struct Endings {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Endings {
-    fn listen() -> io::Result<Self> {
+    pub(super) fn listen() -> io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
     /// Waits for one, and names it.
-    async fn next(&mut self) -> &'static str {
+    pub(super) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",

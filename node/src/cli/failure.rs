@@ -12,6 +12,9 @@ pub(super) enum Exit {
     NotFound = 4,
     Denied = 5,
     TimedOut = 124,
+    HungUp = 129,
+    Interrupted = 130,
+    Terminated = 143,
 }
 
 /// Why a verb did not do what it was asked for, as a user sees it.
@@ -68,7 +71,7 @@ impl From<ClientError> for Failure {
             ClientError::TimedOut(_) => Self::new(Exit::TimedOut, message, "give it longer with --timeout"),
             ClientError::NotFound(complaint) => Self::new(Exit::NotFound, message, complaint.hint),
             ClientError::Refused { status, complaint } => {
-                let denied = matches!(status.as_u16(), 401 | 403);
+                let denied = matches!(status.as_u16(), 401 | 403 | 409);
                 Self::new(if denied { Exit::Denied } else { Exit::Failed }, message, complaint.hint)
             }
             ClientError::Malformed { .. } => {
@@ -122,6 +125,7 @@ mod tests {
             (ClientError::TimedOut(Duration::from_secs(1)), Exit::TimedOut),
             (ClientError::NotFound(complaint()), Exit::NotFound),
             (ClientError::Refused { status: StatusCode::FORBIDDEN, complaint: complaint() }, Exit::Denied),
+            (ClientError::Refused { status: StatusCode::CONFLICT, complaint: complaint() }, Exit::Denied),
             (ClientError::Refused { status: StatusCode::BAD_REQUEST, complaint: complaint() }, Exit::Failed),
             (ClientError::Malformed { path: path(), reason: "what".to_owned() }, Exit::Failed),
         ] {

@@ -31,14 +31,20 @@ pub(super) fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> 
         Ok(loaded) => {
             let config = loaded.config;
             let (services, listeners) = (config.services.len(), config.listeners.len());
-            Ok(write_out(&format!("ok: node {}, {services} services, {listeners} listeners\n", config.node.name))?)
+            let (services, listeners) = (counted(services, "service"), counted(listeners, "listener"));
+            Ok(write_out(&format!("ok: node {}, {services}, {listeners}\n", config.node.name))?)
         }
         Err(error) if documented => {
             document(global.output, &json!({ "valid": false, "problems": problems(&error) }))?;
-            Err(Failure::new(Exit::Failed, format!("{} problems", error.problems().len()), ""))
+            Err(Failure::new(Exit::Failed, counted(error.problems().len(), "problem"), ""))
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// "1 service", "2 services".
+fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 /// Loads the identity that the configuration names, and holds the two against each other.

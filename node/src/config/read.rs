@@ -82,9 +82,19 @@ pub(super) fn fraction(raw: &Raw) -> Read<f64> {
         Value::Text(text) if raw.place.is_text() => text.trim().parse().ok(),
         _ => None,
     };
-    number
-        .filter(|number| (0.0..=1.0).contains(number))
-        .ok_or_else(|| wrong("is not a fraction", "write a number from 0.0 (none) to 1.0 (all), without quotes"))
+    match number {
+        Some(number) if (0.0..=1.0).contains(&number) => Ok(number),
+        Some(number) => {
+            Err(wrong(format!("{number:?} is out of range"), "write a number from 0.0 (none) to 1.0 (all)"))
+        }
+        None => {
+            let found = match &raw.value {
+                Value::Text(text) => format!("'{text}' is not a number"),
+                other => format!("expected a number, found {}", other.kind()),
+            };
+            Err(wrong(found, "write a number from 0.0 (none) to 1.0 (all), without quotes"))
+        }
+    }
 }
 
 /// Where a socket is bound or dialed: never port 0, which nobody could find.
@@ -158,18 +168,22 @@ pub(crate) fn duration_of(text: &str) -> Option<Duration> {
         "d" => 86_400_000,
         _ => return None,
     };
-    number.checked_mul(unit).map(Duration::from_millis)
+    Some(Duration::from_millis(number.saturating_mul(unit)))
 }
 
 /// From 1 ms to 24 h.
 pub(super) fn duration(raw: &Raw) -> Read<Duration> {
+    const RANGE: &str = "write a duration from \"1ms\" to \"24h\"";
     if let Value::Integer(number) = raw.value {
+        if !(1..=86_400).contains(&number) {
+            return Err(wrong(format!("{number} is not a duration"), RANGE));
+        }
         return Err(wrong(format!("{number} has no unit"), format!("did you mean \"{number}s\"?")));
     }
     let text = text(raw)?.trim();
     match duration_of(text) {
         Some(duration) if (1..=86_400_000).contains(&duration.as_millis()) => Ok(duration),
-        Some(_) => Err(wrong(format!("'{text}' is out of range"), "write a duration from \"1ms\" to \"24h\"")),
+        Some(_) => Err(wrong(format!("'{text}' is out of range"), RANGE)),
         None => Err(wrong(
             format!("'{text}' is not a duration"),
             "write a number and a unit, such as \"250ms\", \"15s\", \"2m\" or \"1h\"",

@@ -40,7 +40,7 @@ pub(super) type Cast = &'static [(&'static str, Option<&'static str>)];
 /// All hosts, in a directory that goes when the stage does. Processes still running are killed with it.
 pub(super) struct Stage {
     hosts: Vec<Host>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 /// A free loopback port for TCP and UDP, as far as one can know.
@@ -60,25 +60,55 @@ fn free_address() -> anyhow::Result<SocketAddr> {
 }
 
 impl Stage {
+    /// An empty stage.
+    ///
+    /// # Errors
+    /// If its directory cannot be made.
+    pub(super) fn try_new() -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("starling-demo-").tempdir().context("a directory for the demo")?;
+        Ok(Self { hosts: Vec::new(), dir })
+    }
+
     /// Makes the mesh's root, an identity and a configuration for each host, and starts everything.
     ///
     /// # Errors
     /// If a file cannot be written, a port cannot be had, or a process does not start.
-    pub(super) async fn set(cast: &[(&'static str, Cast)]) -> anyhow::Result<Self> {
-        let dir = tempfile::Builder::new().prefix("starling-demo-").tempdir().context("a directory for the demo")?;
-        let ca = dir.path().join("CA");
+    pub(super) async fn set(&mut self, cast: &[(&'static str, Cast)]) -> anyhow::Result<()> {
+        let ca = self.dir.path().join("CA");
         starling(&["ca", "init", "--trust-domain", "demo.example", "--dir"], &ca).await?;
-        let mut hosts = Vec::new();
         for (name, services) in cast {
-            hosts.push(Host::new(dir.path(), &ca, name, services).await?);
+            self.hosts.push(Host::new(self.dir.path(), &ca, name, services).await?);
         }
-        let seeds: Vec<String> = hosts.iter().map(|host| format!("127.0.0.1:{}", host.quic)).collect();
-        for host in &mut hosts {
+        let seeds: Vec<String> = self.hosts.iter().map(|host| format!("127.0.0.1:{}", host.quic)).collect();
+        for host in &mut self.hosts {
             host.write_configuration(&seeds)?;
             host.start_services()?;
             host.start_agent()?;
         }
-        Ok(Self { hosts, _dir: dir })
+        Ok(())
+    }
+
+    /// Ends every process of the stage, and removes its directory with the mesh's keys.
+    ///
+    /// # Errors
+    /// If the system refuses. Everything was tried then.
+    pub(super) async fn end(mut self) -> anyhow::Result<()> {
+        let mut killed = Ok(());
+        for host in &mut self.hosts {
+            killed = killed.and(host.kill().await.map(|_| ()));
+        }
+        // A verb that was cut off may be about to write its last file.
+        let path = self.dir.path();
+        wait_until("the demo's directory to be removed", async || {
+            std::fs::remove_dir_all(path).is_ok() || !path.exists()
+        })
+        .await?;
+        killed
+    }
+
+    /// All hosts there are yet.
+    pub(super) fn hosts(&self) -> impl Iterator<Item = &Host> {
+        self.hosts.iter()
     }
 
     /// The host of this name.
@@ -125,7 +155,7 @@ pub(super) async fn wait_until(what: &str, mut condition: impl AsyncFnMut() -> b
     let start = Instant::now();
     while !condition().await {
         if start.elapsed() > PATIENCE {
-            bail!("waited {} s in vain for {what}", PATIENCE.as_secs());
+            bail!("waited {} s in vain for {what}; {}", PATIENCE.as_secs(), super::BUSY);
         }
         tokio::time::sleep(GLANCE).await;
     }
@@ -138,7 +168,7 @@ fn program() -> anyhow::Result<PathBuf> {
 
 /// Runs a verb of this program whose last argument is a path.
 async fn starling(arguments: &[&str], path: &Path) -> anyhow::Result<()> {
-    let output = Command::new(program()?).args(arguments).arg(path).output().await?;
+    let output = Command::new(program()?).args(arguments).arg(path).kill_on_drop(true).output().await?;
     if !output.status.success() {
         bail!("starling {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
     }
@@ -293,7 +323,7 @@ impl Host {
     pub(super) async fn ask(&self, arguments: &[&str]) -> anyhow::Result<Value> {
         let mut command = Command::new(program()?);
         command.args(arguments).args(["-o", "json", "--admin"]).arg(self.dir.join("admin.sock"));
-        let output = command.output().await?;
+        let output = command.kill_on_drop(true).output().await?;
         if !output.status.success() {
             bail!("starling {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
         }

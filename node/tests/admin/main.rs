@@ -205,7 +205,7 @@ async fn a_member_that_is_down_can_be_dismissed_and_no_other() {
     assert!(served.stdout(&["force-leave", "web-2", "--prune"]).await.contains("not listed any more"));
     assert_eq!(*served.node.dismissed.lock().unwrap(), [("web-2".to_owned(), false), ("web-2".to_owned(), true)]);
     let (code, error) = said(&served.cli(&["force-leave", "web-1"]).await);
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(5), "as docs/cli.md says of an agent that refuses");
     assert!(error.contains("web-1 is alive: only members that are down can be dismissed"), "{error}");
     for unknown in ["nobody", "../members", "a b"] {
         let (code, error) = said(&served.cli(&["force-leave", unknown]).await);

@@ -6,7 +6,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use starling_proto::{NodeId, ServicePattern, SpiffeId};
 
-use super::{CaError, HINT, Secret, common_name, files, name, uri, validity};
+use super::{CaError, HINT, ROOT_LIFE, Secret, common_name, files, name, uri, validity};
 use crate::certificate::{MAX_SERVICES, SERVICES_OID, read_root, write_services};
 
 /// What one node needs, to be signed by hand.
@@ -52,15 +52,21 @@ pub fn issue(request: &IssueRequest) -> Result<Issued, CaError> {
     if request.ttl < MIN_TTL {
         return Err(CaError::TooShort);
     }
+    if request.ttl > ROOT_LIFE {
+        return Err(CaError::TooLong);
+    }
     let out = |file| request.out.join(file);
     if !request.force && out(name::NODE_CERTIFICATE).exists() {
         let hint = "--force renews it and keeps its gossip key";
         return Err(CaError::Exists { path: out(name::NODE_CERTIFICATE), hint });
     }
     let root_path = request.dir.join(name::CA_CERTIFICATE);
+    let unusable = |reason: String| CaError::Unusable { path: root_path.clone(), reason, hint: HINT };
+    if !root_path.exists() {
+        return Err(unusable("there is no such file".to_owned()));
+    }
     let root_pem = files::read(&root_path)?;
     let (root, issuer) = authority(request, &root_pem)?;
-    let unusable = |reason: String| CaError::Unusable { path: root_path.clone(), reason, hint: HINT };
     let domain = read_root(&root).map_err(|refused| unusable(refused.detail))?;
     let spiffe = SpiffeId::try_new(domain, &request.name)?;
     let group_keys = files::read(&request.dir.join(name::GROUP_KEYS))?;

@@ -12,8 +12,13 @@ const SKEW_WARNING: i64 = 1_000;
 /// And by this much something fails: a certificate that was just issued is not valid yet.
 const SKEW_FAILED: i64 = 30_000;
 
-pub(super) fn judge(survey: &Survey, gossip_address: SocketAddr) -> Vec<CheckReport> {
-    let mut reports = vec![quic(survey)];
+/// `up`: how many others are up by now.
+pub(super) fn judge(survey: &Survey, gossip_address: SocketAddr, up: usize) -> Vec<CheckReport> {
+    let mut reports = vec![quic(survey, up)];
+    if answers(survey).next().is_none() {
+        reports.extend(["keys", "gossip", "clock"].map(|check| untold(check, survey.up.max(up))));
+        return reports;
+    }
     reports.extend(keys(survey));
     reports.extend(gossip(survey, gossip_address));
     reports.extend(clock(survey));
@@ -25,7 +30,17 @@ fn answers(survey: &Survey) -> impl Iterator<Item = (&Look, &Answer)> {
     survey.looks.iter().filter_map(|look| Some((look, look.answer.as_ref().ok()?)))
 }
 
-fn quic(survey: &Survey) -> CheckReport {
+/// Nobody answered: that says nothing of this.
+fn untold(check: &str, up: usize) -> CheckReport {
+    match up {
+        0 => well(check, ALONE),
+        _ => report(check, CheckState::Warning, "not known: no other member has answered", "mend what quic says first"),
+    }
+}
+
+const ALONE: &str = "nobody was asked: no other member is up";
+
+fn quic(survey: &Survey, up: usize) -> CheckReport {
     let asked = survey.looks.iter().filter(|look| look.state.is_up()).count();
     let silent: Vec<String> = survey
         .looks
@@ -33,6 +48,13 @@ fn quic(survey: &Survey) -> CheckReport {
         .filter(|look| look.state.is_up())
         .filter_map(|look| Some(format!("{} at {} ({})", look.name, look.address.quic(), look.answer.as_ref().err()?)))
         .collect();
+    if asked == 0 && up == 0 {
+        return well("quic", ALONE);
+    }
+    if asked == 0 {
+        let found = format!("none of the {up} other members was asked: they came up a moment ago");
+        return report("quic", CheckState::Failed, found, "look again: `starling check --wait` does so by itself");
+    }
     let others = survey.up;
     if silent.is_empty() {
         return well("quic", format!("{asked} of {others} other members were asked, and answered"));
@@ -204,7 +226,7 @@ mod tests {
 
     /// The lines of a check, as `state: what was found`.
     fn lines(check: &str, survey: &Survey) -> Vec<String> {
-        let reports = judge(survey, SocketAddr::from(([10, 0, 0, 1], 7946)));
+        let reports = judge(survey, SocketAddr::from(([10, 0, 0, 1], 7946)), survey.up);
         let line = |report: &CheckReport| format!("{:?}: {}", report.state, report.found);
         reports.iter().filter(|report| report.check == check).map(line).collect()
     }
@@ -268,6 +290,19 @@ mod tests {
         assert_eq!(lines("clock", &survey(&[ahead(-2_000)])), ["Warning: the clock of n0 is 2.0 s behind this node's"]);
         assert_eq!(lines("clock", &survey(&[ahead(i64::MAX)])).len(), 1);
         assert!(lines("clock", &survey(&[ahead(900)]))[0].starts_with("Ok: within 902 ms"));
+    }
+
+    #[test]
+    fn a_check_that_asked_nobody_says_so_and_fails_while_others_are_up() {
+        let nobody = survey(&[]);
+        assert_eq!(lines("quic", &nobody), [format!("Ok: {ALONE}")]);
+        assert_eq!(lines("gossip", &nobody), [format!("Ok: {ALONE}")]);
+        let reports = judge(&nobody, SocketAddr::from(([10, 0, 0, 1], 7946)), 2);
+        let state = |check: &str| reports.iter().find(|report| report.check == check).map(|report| report.state);
+        assert_eq!(state("quic"), Some(CheckState::Failed), "--wait goes on");
+        for check in ["keys", "gossip", "clock"] {
+            assert_eq!(state(check), Some(CheckState::Warning), "{check}");
+        }
     }
 
     #[test]

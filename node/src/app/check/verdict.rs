@@ -19,6 +19,10 @@ pub(super) struct Facts {
     pub(super) standing: Standing,
     pub(super) troubles: Vec<Trouble>,
     pub(super) counts: Counts,
+    /// How many instances of services this node offers.
+    pub(super) offered: usize,
+    /// Those of them whose program takes no connection.
+    pub(super) refusing: Vec<String>,
     /// Where this node's gossip should arrive.
     pub(super) gossip: SocketAddr,
     pub(super) survey: Survey,
@@ -27,6 +31,8 @@ pub(super) struct Facts {
 /// How the members stand.
 pub(super) struct Standing {
     pub(super) listed: usize,
+    /// Others that are up by now; the survey may have begun before.
+    pub(super) up: usize,
     pub(super) down: Vec<String>,
 }
 
@@ -35,7 +41,8 @@ pub(super) fn judge(facts: &Facts) -> Vec<CheckReport> {
     let mut reports = vec![gossip_loop(facts), ready(facts), certificate(facts), disk(facts), queues(facts)];
     reports.extend(troubles(facts));
     reports.push(members(facts));
-    reports.extend(path::judge(&facts.survey, facts.gossip));
+    reports.push(services(facts));
+    reports.extend(path::judge(&facts.survey, facts.gossip, facts.standing.up));
     reports
 }
 
@@ -154,13 +161,25 @@ fn trouble(trouble: &Trouble) -> CheckReport {
 }
 
 fn members(facts: &Facts) -> CheckReport {
-    let Standing { listed, down } = &facts.standing;
+    let Standing { listed, down, .. } = &facts.standing;
     if down.is_empty() {
         return well("members", format!("{listed} listed, none down"));
     }
     let found = format!("{} of {listed} down: {}", down.len(), list(down));
     let hint = "start their agents; `starling force-leave NAME` for one that will not come back";
     report("members", CheckState::Warning, found, hint)
+}
+
+fn services(facts: &Facts) -> CheckReport {
+    let Facts { offered, refusing, .. } = facts;
+    if *offered == 0 {
+        return well("services", "this node offers none");
+    }
+    if refusing.is_empty() {
+        return well("services", format!("{offered} of {offered} offered here take connections"));
+    }
+    let found = format!("{} of {offered} offered here take no connections: {}", refusing.len(), list(refusing));
+    report("services", CheckState::Warning, found, "start the program behind it, or mend service.address")
 }
 
 #[cfg(test)]
@@ -175,9 +194,11 @@ mod tests {
             ready: Ok(()),
             watchdog: WatchdogCounts::default(),
             certificate_ends: Duration::from_hours(90 * 24),
-            standing: Standing { listed: 3, down: Vec::new() },
+            standing: Standing { listed: 3, up: 0, down: Vec::new() },
             troubles: Vec::new(),
             counts: Counts::default(),
+            offered: 2,
+            refusing: Vec::new(),
             gossip: SocketAddr::from(([10, 0, 0, 1], 7946)),
             survey: Survey { epochs: vec![1], up: 0, looks: Vec::new() },
         }
@@ -198,7 +219,7 @@ mod tests {
     #[test]
     fn each_fault_shows_in_its_line_with_a_hint() {
         let trouble = |kind, text: &str| Trouble { kind, text: text.to_owned(), count: 3, last: Instant::now() };
-        let cases: [(&str, CheckState, &str, Fault); 9] = [
+        let cases: [(&str, CheckState, &str, Fault); 11] = [
             ("loop", CheckState::Failed, "stood still", |facts| facts.live = Err("it has stood still".to_owned())),
             ("loop", CheckState::Warning, "2 times since the start, 3.5 s", |facts| {
                 facts.watchdog = WatchdogCounts { stalls: 2, stalled_ms: 3_500, pauses: 0 };
@@ -209,6 +230,10 @@ mod tests {
             ("certificate", CheckState::Warning, "26 hours", |facts| facts.certificate_ends = Duration::from_hours(26)),
             ("disk", CheckState::Failed, "4 writes", |facts| facts.counts.unwritten = 4),
             ("queues", CheckState::Warning, "5 commands", |facts| facts.counts.inputs_dropped = 5),
+            ("quic", CheckState::Failed, "none of the 2 other members was asked", |facts| facts.standing.up = 2),
+            ("services", CheckState::Warning, "1 of 2 offered here take no connections: web at", |facts| {
+                facts.refusing.push("web at 127.0.0.1:8080".to_owned());
+            }),
             ("members", CheckState::Warning, "1 of 3 down: web-3", |facts| {
                 facts.standing.down.push("web-3".to_owned());
             }),

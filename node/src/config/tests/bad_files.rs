@@ -189,8 +189,16 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "[telemetry]\nsampling = 1.5",
-        "starling.toml:2: telemetry.sampling: is not a fraction\n  hint: write a number from 0.0 (none) to 1.0 (all), \
-         without quotes",
+        "starling.toml:2: telemetry.sampling: 1.5 is out of range\n  hint: write a number from 0.0 (none) to 1.0 (all)",
+    ),
+    (
+        "[telemetry]\nsampling = 'half'",
+        "starling.toml:2: telemetry.sampling: 'half' is not a number\n  hint: write a number from 0.0 (none) to 1.0 \
+         (all), without quotes",
+    ),
+    (
+        "[defaults]\ndrain_timeout = -1",
+        "starling.toml:2: defaults.drain_timeout: -1 is not a duration\n  hint: write a duration from \"1ms\" to \"24h\"",
     ),
     ("[defaults]\ntimeout = 15", "starling.toml:2: defaults.timeout: 15 has no unit\n  hint: did you mean \"15s\"?"),
     (
