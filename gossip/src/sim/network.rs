@@ -99,7 +99,7 @@ impl World {
     /// Asks over a connection, if the path is open. A dial that fails takes a second to.
     pub(super) fn ping(&mut self, from: usize, at: SocketAddr, ping: v1::Ping) {
         let Some(to) = self.at(at) else { return };
-        if self.open(from, to) && !self.no_connections {
+        if self.open(from, to) && !self.no_connections && !self.is_lost(to) {
             return self.later(Happening::Ping { from, to, ping });
         }
         let failed = Happening::Pong { from: self.nodes[to].id, to: from, pong: None };
@@ -112,6 +112,11 @@ impl World {
         runs(a) && runs(b) && !self.cut.contains(&(a.min(b), a.max(b)))
     }
 
+    /// Does what arrives at one that loses packets get lost this time?
+    fn is_lost(&mut self, to: usize) -> bool {
+        self.lossy.is_some_and(|(lossy, share)| lossy == to && self.rng.random_bool(share))
+    }
+
     fn passes(&self, from: usize, to: usize) -> bool {
         !self.cut.contains(&(from.min(to), from.max(to))) && !self.deaf.contains(&(from, to)) && self.nodes[from].up
     }
@@ -121,7 +126,7 @@ impl World {
             Happening::Datagram { from, to, bytes } => {
                 let Some(n) = self.indices.get(&to.ip()).copied() else { return };
                 let sender = self.indices.get(&from.ip()).copied();
-                let passes = sender.is_none_or(|sender| self.passes(sender, n) || sender == n);
+                let passes = sender.is_none_or(|sender| self.passes(sender, n) || sender == n) && !self.is_lost(n);
                 match self.suspended.get_mut(&n) {
                     _ if !self.nodes[n].up || !passes => {}
                     // As many as a socket's buffer holds.

@@ -18,8 +18,8 @@ use chitchat::{
     Chitchat, ChitchatConfig, ChitchatHandle, DeletionStatus, FailureDetectorConfig, ListenerHandle, VersionedValue,
     spawn_chitchat,
 };
-use starling_gossip::catalog::{Rounds, text};
 use starling_gossip::catalog::wire::ReplicaId;
+use starling_gossip::catalog::{Rounds, text};
 use starling_proto::NodeId;
 use tokio::sync::mpsc;
 

@@ -184,7 +184,10 @@ mod tests {
             let (zone, version, load) = ("".into(), String::new(), starling_proto::mesh::v1::LoadSummary::default());
             let (generation, since) = (Generation(generation), Instant::now());
             let (incarnation, flaky) = (0, false);
-            (id, Member { id, name, spiffe, address, state, generation, incarnation, since, zone, version, load, flaky })
+            (
+                id,
+                Member { id, name, spiffe, address, state, generation, incarnation, since, zone, version, load, flaky },
+            )
         };
         let members = [there(1, State::Alive, 7), there(2, State::Down, 7), there(3, State::Alive, 8)].into();
         let view = View { version: 1, this: member(9).id, members, services: BTreeMap::new() };
