@@ -94,7 +94,7 @@ async fn json_has_the_fields_that_scripts_hold_on_to() {
         json(served.stdout(&["members", "-o", "json"]).await)[0],
         serde_json::json!({
             "name": "web-1", "id": "07".repeat(16), "address": "10.0.0.1:7947", "zone": "eu-1a", "state": "alive",
-            "generation": 9, "since": "2026-01-02T03:04:06Z", "version": "0.1.0", "this": true,
+            "generation": 9, "since": "2026-01-02T03:04:06Z", "version": "0.1.0", "this": true, "flaky": false,
             "load": { "in_flight": 3, "cpu_permille": 250, "overload": 0, "unhealthy": 0 },
         })
     );
