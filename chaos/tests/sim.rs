@@ -190,8 +190,9 @@ fn ten_crashes_at_once_are_told_without_a_storm_of_notices_or_of_states() {
     assert!(figure(&report, "crash.all_s.max") <= 8.0, "{report}");
     assert!(figure(&report, "crash.spread_s.p99") <= 2.0, "{report}");
     assert!(figure(&report, "peak.bytes.gossip") <= 12_000.0, "{report}");
-    // Those that are down are dialed, in vain; nobody gives a state to anybody.
-    assert!(figure(&report, "peak.bytes.control") <= 40_000.0, "{report}");
+    // In one second each may dial all ten in vain (3,600 bytes each) and ask some by stream. States to three seeds, as they
+    // once went out after each loss, would be 180,000 more.
+    assert!(figure(&report, "peak.bytes.control") <= 60_000.0, "{report}");
     assert!(figure(&report, "wrong.evicted") == 0.0, "{report}");
 }
 

@@ -64,8 +64,8 @@ pub(crate) struct World {
     suspended: BTreeMap<usize, Vec<(SocketAddr, Bytes)>>,
     /// Pairs that hear nothing of one another.
     cut: BTreeSet<(usize, usize)>,
-    /// One that loses this share of all that is sent to it.
-    pub(crate) lossy: Option<(usize, f64)>,
+    /// Those that lose this share of all that is sent to them.
+    pub(crate) lossy: BTreeMap<usize, f64>,
     /// Share of datagrams that get lost.
     pub(crate) loss: f64,
     /// QUIC is blocked.
@@ -97,7 +97,7 @@ impl World {
             deaf: BTreeSet::new(),
             suspended: BTreeMap::new(),
             cut: BTreeSet::new(),
-            lossy: None,
+            lossy: BTreeMap::new(),
             loss: 0.0,
             no_connections: false,
             member_limit: 500,

@@ -164,6 +164,7 @@ impl Engine {
             && let Some(peer) = self.admission.get(identity.node_id)
         {
             let (node, name, generation) = (identity.node_id, peer.name(), identity.generation);
+            self.restless.remove(node);
             self.emit(Event::MemberRestarted { node, name, generation });
         }
         if self.contacts.get(identity.node_id).is_some_and(|contact| rank(&contact.identity) <= rank(&identity)) {

@@ -114,7 +114,7 @@ impl World {
 
     /// Does what arrives at one that loses packets get lost this time?
     fn is_lost(&mut self, to: usize) -> bool {
-        self.lossy.is_some_and(|(lossy, share)| lossy == to && self.rng.random_bool(share))
+        self.lossy.get(&to).is_some_and(|share| self.rng.random_bool(*share))
     }
 
     fn passes(&self, from: usize, to: usize) -> bool {
