@@ -264,6 +264,7 @@ impl Driver {
             next = self.state.arrivals.as_mut().and_then(|arrivals| arrivals.try_recv().ok());
         }
         if let Some(Arrived { owner, key, value }) = next {
+            add(&self.counters.values);
             self.feed(Input::Value { owner, key, value }).await;
         }
     }
