@@ -182,6 +182,12 @@ impl World {
         self.carry_out(n, outputs);
     }
 
+    /// A node offers a service from now on.
+    pub(crate) fn offer(&mut self, n: usize, name: &str) {
+        let (key, body) = catalog::service(name);
+        self.input(n, Input::Register { key, body });
+    }
+
     /// Takes note of when a node wants its next tick.
     fn schedule(&mut self, n: usize) {
         if let Some(at) = self.nodes[n].tick.take() {

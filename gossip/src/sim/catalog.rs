@@ -9,7 +9,8 @@ use starling_proto::mesh::v1;
 use super::World;
 use crate::{Input, State};
 
-fn service(name: &str) -> (String, Bytes) {
+/// The key and the body of a record of a service that is well.
+pub(super) fn service(name: &str) -> (String, Bytes) {
     let record = v1::ServiceRecord {
         service: format!("ns/default/svc/{name}"),
         instance: 0,

@@ -2,29 +2,13 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use prost::Message;
-use starling_proto::mesh::v1;
-
 use super::World;
-use crate::{Event, Input, State};
+use crate::{Event, State};
 
 const SEEDS: std::ops::Range<u64> = 0..4;
 
 fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
-}
-
-fn offer(world: &mut World, n: usize, name: &str) {
-    let record = v1::ServiceRecord {
-        service: format!("ns/default/svc/{name}"),
-        port: 80,
-        protocol: v1::Protocol::Http.into(),
-        healthy: true,
-        ..Default::default()
-    };
-    let body: Bytes = record.encode_to_vec().into();
-    world.input(n, Input::Register { key: format!("svc/default/{name}/0"), body });
 }
 
 /// Who is flaky, as a node sees it.
@@ -45,9 +29,9 @@ fn one_that_loses_most_of_what_is_sent_to_it_is_used_only_where_no_other_can_ser
     for seed in SEEDS {
         let mut world = World::mesh(seed, 8);
         for n in [6, 7] {
-            offer(&mut world, n, "orders");
+            world.offer(n, "orders");
         }
-        offer(&mut world, 7, "billing");
+        world.offer(7, "billing");
         world.run_for(secs(2));
         world.lossy.insert(7, 0.8);
         let out = |world: &World| (0..7).all(|n| flaky(world, n) == [7] || world.sees(n, 7) == Some(State::Down));

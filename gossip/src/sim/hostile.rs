@@ -263,15 +263,7 @@ fn mesh_with_services(seed: u64) -> World {
     let hostile = world.add("hostile");
     world.dial(hostile, 0);
     for n in 0..HONEST {
-        let record = v1::ServiceRecord {
-            service: format!("ns/default/svc/s{n}"),
-            port: 80,
-            protocol: v1::Protocol::Http.into(),
-            healthy: true,
-            ..Default::default()
-        };
-        let key = format!("svc/default/s{n}/0");
-        world.input(n, Input::Register { key, body: record.encode_to_vec().into() });
+        world.offer(n, &format!("s{n}"));
     }
     assert!(world.run_until(Duration::from_secs(10), World::all_alive).is_some());
     world.run_for(Duration::from_secs(2));

@@ -72,7 +72,7 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Upload<B> {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, stream: &TcpStream) -> Poll<Result<(), ExchangeError>> {
         while !self.is_done() {
             let gathered = self.whole.as_mut().map_or(Ok(Poll::Ready(())), |whole| whole.gather(cx))?;
-            if self.head.is_empty() && self.whole.as_ref().is_some_and(|whole| whole.queue.is_empty()) {
+            if self.whole.as_ref().is_some_and(|whole| whole.queue.is_empty()) {
                 ready!(gathered);
                 continue;
             }
