@@ -13,10 +13,10 @@ const HOSTS: usize = 5;
 const VICTIM: usize = HOSTS - 1;
 /// Requests a second.
 const RATE: u32 = 200;
-/// Load before the fault, for a picture of what is usual.
-const CALM: Duration = Duration::from_secs(4);
-/// Load after the fault: longer than gossip takes to list the host down, and than its return.
-const AFTER: Duration = Duration::from_secs(16);
+/// Requests served before the fault, for a picture of what is usual.
+const CALM: usize = 4 * RATE as usize;
+/// How long the load lasts: longer than all that, than gossip takes to list the host down, and than its return.
+const LOAD: Duration = Duration::from_secs(20);
 /// Nothing on these hosts may take longer to come about.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -83,8 +83,9 @@ pub fn under_load(fault: Fault) -> Met {
         http_answers(mesh.host(0));
         services.iter().step_by(2).all(|service| served(service) > 0)
     });
-    let load = OpenLoop::new("http://orders.mesh/", RATE, CALM + AFTER).start_on(mesh.host(0));
-    std::thread::sleep(CALM);
+    let load = OpenLoop::new("http://orders.mesh/", RATE, LOAD).start_on(mesh.host(0));
+    let before = served_by_all(&services);
+    wait_until(PATIENCE, "some seconds of calm", || served_by_all(&services) >= before + CALM);
 
     let (at, since) = (SystemTime::now(), Instant::now());
     match fault {
@@ -161,6 +162,10 @@ fn serve(host: &Host) -> [Process; 2] {
 /// How many requests a service has logged.
 fn served(service: &Process) -> usize {
     service.log().matches("\"GET ").count()
+}
+
+fn served_by_all(services: &[Process]) -> usize {
+    services.iter().step_by(2).map(served).sum()
 }
 
 fn http_answers(host: &Host) -> bool {

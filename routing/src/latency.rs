@@ -9,6 +9,10 @@ pub const TAU: Duration = Duration::from_secs(10);
 pub const PENALTY_MIN: Duration = Duration::from_millis(10);
 /// The most that a failure counts as.
 pub const PENALTY_MAX: Duration = Duration::from_secs(5);
+/// How long a failure counts: then the endpoint is unknown, and worth one request. Under little load nothing else would
+/// show that it works again, and it should not wait longer after one failure than after the five that eject it
+/// ([`EJECTION_MIN`](crate::EJECTION_MIN)).
+pub const PENALTY_LASTS: Duration = Duration::from_secs(1);
 /// A failure counts as this many times the estimate, so that failures in a row outgrow any latency of a healthy one.
 const PENALTY_FACTOR: f64 = 4.0;
 /// What an endpoint costs that has a first request under way and has not answered yet: more than a healthy one, so that
@@ -19,28 +23,25 @@ const TAU_NANOS: f64 = 10e9;
 
 /// An endpoint's latency: a peak-sensitive, exponentially weighted moving average (as in Finagle's `PeakEwma`).
 ///
-/// It jumps up at once and comes down slowly. A sample that is [`TAU`] old says nothing any more: the endpoint is
-/// unknown again and worth a try.
+/// It jumps up at once and comes down slowly. A sample that is [`TAU`] old, or a failure that is [`PENALTY_LASTS`] old,
+/// says nothing any more: the endpoint is unknown again and worth a try.
 ///
-/// Two atomics without a lock: of two shards that report at the same moment one sample may be lost, and a value may be
+/// Three atomics without a lock: of two shards that report at the same moment one sample may be lost, and a value may be
 /// paired with the other's time, microseconds off. An average bears both.
 #[derive(Debug, Default)]
 pub(crate) struct PeakEwma {
     /// Nanoseconds.
     estimate: AtomicU64,
-    /// When it was last fed, on the timeline; 0: never.
+    /// When it was last fed, on the timeline.
     fed_at: AtomicU64,
+    /// When it says nothing any more; 0: it never did.
+    until: AtomicU64,
 }
 
 impl PeakEwma {
     /// The estimate as of `now`, in nanoseconds, drifting down while nothing feeds it; `None`: unknown.
     pub(crate) fn at(&self, now: u64) -> Option<f64> {
-        let fed_at = self.fed_at.load(Relaxed);
-        let age = now.saturating_sub(fed_at);
-        if fed_at == 0 || age >= nanos(TAU) {
-            return None;
-        }
-        Some(self.stored() * (-float(age) / TAU_NANOS).exp())
+        self.fresh(now).map(|(estimate, age)| estimate * (-float(age) / TAU_NANOS).exp())
     }
 
     /// What one more request would cost, in nanoseconds: (`in_flight` + 1) x latency. An unknown endpoint costs nothing
@@ -56,50 +57,54 @@ impl PeakEwma {
 
     /// A request was answered after `sample` nanoseconds.
     pub(crate) fn on_answer(&self, sample: u64, now: u64) {
-        let next = match self.fresh(now) {
+        let known = self.fresh(now);
+        let next = match known {
             Some((estimate, age)) if float(sample) < estimate => {
                 let weight = (-float(age) / TAU_NANOS).exp();
                 estimate * weight + float(sample) * (1.0 - weight)
             }
             _ => float(sample),
         };
-        self.feed(next, now);
+        // An answer that comes after a failure does not make the penalty last longer.
+        let until = self.until.load(Relaxed);
+        let is_penalty = known.is_some() && until < self.fed_at.load(Relaxed) + nanos(TAU);
+        self.feed(next, now, if is_penalty { until } else { now + nanos(TAU) });
     }
 
     /// A request failed after `sample` nanoseconds: it counts as a slow one, however fast it failed (sinkhole guard).
     pub(crate) fn on_failure(&self, sample: u64, now: u64) {
         let estimate = self.fresh(now).map_or(0.0, |(estimate, _)| estimate);
         let penalty = (estimate * PENALTY_FACTOR).clamp(float(nanos(PENALTY_MIN)), float(nanos(PENALTY_MAX)));
-        self.feed(penalty.max(estimate).max(float(sample)), now);
+        self.feed(penalty.max(estimate).max(float(sample)), now, now + nanos(PENALTY_LASTS));
     }
 
     /// A request was given up after `sample` nanoseconds without an answer: its latency is at least that.
     pub(crate) fn on_silence(&self, sample: u64, now: u64) {
         if self.at(now).is_none_or(|estimate| float(sample) > estimate) {
-            self.feed(float(sample), now);
+            self.feed(float(sample), now, now + nanos(TAU));
         }
     }
 
     /// Nothing is known any more.
     pub(crate) fn forget(&self) {
-        self.fed_at.store(0, Relaxed);
+        self.until.store(0, Relaxed);
     }
 
+    /// What it was when it was fed, and how long ago that is; `None`: unknown.
     fn fresh(&self, now: u64) -> Option<(f64, u64)> {
-        let fed_at = self.fed_at.load(Relaxed);
-        let age = now.saturating_sub(fed_at);
-        (fed_at != 0 && age < nanos(TAU)).then(|| (self.stored(), age))
+        (now < self.until.load(Relaxed)).then(|| (self.stored(), now.saturating_sub(self.fed_at.load(Relaxed))))
     }
 
     fn stored(&self) -> f64 {
         float(self.estimate.load(Relaxed))
     }
 
-    fn feed(&self, estimate: f64, now: u64) {
+    fn feed(&self, estimate: f64, now: u64, until: u64) {
         // At most the 584 years that a u64 holds; never negative.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         self.estimate.store(estimate as u64, Relaxed);
         self.fed_at.store(now, Relaxed);
+        self.until.store(until, Relaxed);
     }
 }
 
@@ -177,6 +182,20 @@ mod tests {
         ewma.on_answer(MS, 30 * S);
         ewma.forget();
         assert_eq!(ewma.at(30 * S), None);
+    }
+
+    #[test]
+    fn a_failure_is_forgotten_sooner_and_no_answer_makes_it_last() {
+        let ewma = fed(20 * MS, S);
+        ewma.on_failure(MS, S);
+        assert_close(&ewma, S, 80.0);
+        // It had begun before, or the endpoint fails now and then.
+        ewma.on_answer(20 * MS, S + S / 2);
+        assert!(ewma.at(2 * S - 1).expect("known") > 60e6);
+        assert_eq!(ewma.at(2 * S), None);
+        ewma.on_answer(5 * MS, 2 * S);
+        assert_close(&ewma, 2 * S, 5.0);
+        assert!(ewma.at(11 * S).is_some(), "an answer lasts as ever");
     }
 
     #[test]

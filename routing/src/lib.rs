@@ -38,7 +38,7 @@ pub use cluster::{Cluster, Entry};
 pub use clusters::Clusters;
 pub use deadline::{CONNECT_TIMEOUT, CONNECT_WAIT, DEFAULT_DEADLINE, Deadline, TRY_TIMEOUT_MAX};
 pub use ejection::{EJECTION_MAX, EJECTION_MIN, FAILURES_TO_EJECT};
-pub use latency::{PENALTY_MAX, PENALTY_MIN, TAU};
+pub use latency::{PENALTY_LASTS, PENALTY_MAX, PENALTY_MIN, TAU};
 pub use method::is_idempotent;
 pub use outcome::Outcome;
 pub use pick::{Pick, PickError};

@@ -22,7 +22,8 @@ pub struct EndpointStats {
 pub struct StatsSnapshot {
     /// Requests of this node that it is serving now.
     pub in_flight: u32,
-    /// The latency estimate; `None`: nothing was heard of it in the last [`TAU`](crate::TAU).
+    /// The latency estimate; `None`: nothing was heard of it in the last [`TAU`](crate::TAU), or it failed and
+    /// [`PENALTY_LASTS`](crate::PENALTY_LASTS) is over.
     pub latency: Option<Duration>,
     /// Failures in a row.
     pub failures: u32,

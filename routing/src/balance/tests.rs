@@ -5,8 +5,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::Outcome;
 use crate::testing::{cluster, cluster_of, endpoint, epoch, rng};
+use crate::{Outcome, PENALTY_LASTS};
 
 /// How often each of the nodes 1, 2, … was chosen in `n` picks that are over at once.
 fn chosen(
@@ -69,6 +69,21 @@ fn of_two_the_faster_and_less_busy_is_chosen() {
     assert_eq!(chosen(&cluster, &[], |_| false, 100, now), [100, 0]);
     let _busy: Vec<_> = (0..4).map(|_| Pick::new(entry(&cluster, 1).clone(), cluster.timeline, 1, 0)).collect();
     assert_eq!(chosen(&cluster, &[], |_| false, 100, now), [0, 100]);
+}
+
+#[test]
+fn an_endpoint_that_failed_once_is_tried_again_after_a_second_however_little_is_asked() {
+    let now = epoch();
+    let cluster = cluster(4, now);
+    for n in 1..=4 {
+        answer(&cluster, n, 4 * MS, now);
+    }
+    let failed = now + 10 * MS;
+    Pick::new(entry(&cluster, 4).clone(), cluster.timeline, cluster.timeline.nanos(failed), 0)
+        .finish(Outcome::Failed, failed);
+    assert_eq!(chosen(&cluster, &[], |_| false, 100, failed + PENALTY_LASTS - MS)[3], 0);
+    let after = chosen(&cluster, &[], |_| false, 100, failed + PENALTY_LASTS);
+    assert!(after[3] > 30, "each time that it is drawn: {after:?}");
 }
 
 #[test]

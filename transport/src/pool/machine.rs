@@ -4,7 +4,7 @@ mod peer;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -70,15 +70,22 @@ impl<L: Link, E: Clone> Machine<L, E> {
         Self { settings, peers: BTreeMap::new(), dialing: 0, next: 0, retired: Vec::new() }
     }
 
-    /// Keeps these connected from now on, and only these.
+    /// Keeps these connected from now on, and only these. One that is new among them is dialed at once, whatever its
+    /// dials came to before: there is news of it.
     pub(crate) fn handle_warm(&mut self, targets: impl IntoIterator<Item = (SpiffeId, SocketAddr)>, now: Instant) {
+        let before: BTreeSet<SpiffeId> =
+            self.peers.iter().filter(|(_, peer)| peer.warm).map(|(spiffe, _)| spiffe.clone()).collect();
         for peer in self.peers.values_mut() {
             peer.warm = false;
         }
         for (spiffe, address) in targets {
+            let is_new = !before.contains(&spiffe);
             let peer = self.peers.entry(spiffe).or_insert_with(|| Peer::new(address, now));
             peer.set_address(address);
             peer.warm = true;
+            if is_new {
+                peer.forget_failures();
+            }
         }
     }
 

@@ -43,19 +43,24 @@ impl<L: Link, E> Peer<L, E> {
     pub(super) fn set_address(&mut self, address: SocketAddr) {
         if self.address != address {
             self.address = address;
-            self.failures = 0;
-            if matches!(self.dial, Dial::Waiting { .. }) {
-                self.dial = Dial::Idle;
-            }
+            self.forget_failures();
         }
     }
 
-    /// A connection to hand out: the newest that works, where the peer is now.
+    /// What dials came to says nothing any more: the next one is due now.
+    pub(super) fn forget_failures(&mut self) {
+        self.failures = 0;
+        if matches!(self.dial, Dial::Waiting { .. }) {
+            self.dial = Dial::Idle;
+        }
+    }
+
     /// All connections that are not known to be silent.
     pub(super) fn speaking(&self) -> impl Iterator<Item = &L> {
         self.links.iter().map(|held| &held.link).filter(|link| !link.is_silent())
     }
 
+    /// A connection to hand out: the newest that works, where the peer is now.
     pub(super) fn usable(&self) -> Option<&L> {
         self.links.iter().rev().find(|held| held.works() && held.address == self.address).map(|held| &held.link)
     }

@@ -114,6 +114,30 @@ fn after_a_failure_callers_fail_at_once_and_the_wait_doubles() {
 }
 
 #[test]
+fn a_peer_that_is_offered_again_is_dialed_at_once() {
+    let mut bench = Bench::new();
+    bench.warm(&[0]);
+    for wait in [100, 200, 400] {
+        bench.dial();
+        bench.machine.handle_failed(&peer(0), "no answer", MIDDLE, bench.now);
+        bench.pass(Duration::from_millis(wait));
+    }
+    bench.dial();
+    bench.machine.handle_failed(&peer(0), "no answer", MIDDLE, bench.now);
+    bench.warm(&[0]);
+    assert_eq!(bench.outputs(), [], "that it is still offered is no news");
+    bench.warm(&[]);
+    bench.warm(&[0]);
+    bench.dial();
+    bench.machine.handle_failed(&peer(0), "no answer", MIDDLE, bench.now);
+    assert_eq!(
+        bench.machine.poll_timeout(),
+        Some(bench.now + Duration::from_millis(100)),
+        "and its failures are forgotten"
+    );
+}
+
+#[test]
 fn a_peer_that_nobody_asked_for_again_is_not_dialed_again() {
     let mut bench = Bench::new();
     bench.request();
