@@ -33,14 +33,16 @@ struct Redial {
 }
 
 impl Redials {
-    /// A member went down.
-    pub(crate) fn on_down(&mut self, node: NodeId, timings: &Timings, rng: &mut StdRng, now: Instant) {
-        let next = now + timings.redial_first.mul_f64(rng.random_range(0.5..1.0));
+    /// A member went down, where `up` members are up, this one included. The first tries of all of them are spread over
+    /// the time that each takes between two: what goes down together must not be dialed by everybody at once.
+    pub(crate) fn on_down(&mut self, node: NodeId, up: usize, timings: &Timings, rng: &mut StdRng, now: Instant) {
+        let mut spread = |period: Duration| now + rng.random_range(timings.redial_first / 2..=period);
+        let (next, knock) = (spread(often(up, timings)), spread(between_knocks(up, timings)));
         if let Entry::Vacant(vacant) = self.down.entry(node) {
             vacant.insert(Redial { since: now, next });
             self.due.insert((next, node));
         }
-        self.knock.get_or_insert(next);
+        self.knock.get_or_insert(knock);
     }
 
     /// A member is up, left, or forgotten.
@@ -60,14 +62,12 @@ impl Redials {
 
     /// The members to dial now, where `up` members are up, this one included.
     pub(crate) fn take_due(&mut self, up: usize, timings: &Timings, rng: &mut StdRng, now: Instant) -> Vec<NodeId> {
-        let share = u32::try_from(up).unwrap_or(u32::MAX).div_ceil(FULL_RATE_UP_TO).max(1);
-        let first = timings.redial_first.saturating_mul(share).min(timings.redial_later);
         let mut due = Vec::new();
         while let Some((at, node)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
             self.due.remove(&(at, node));
             let Some(redial) = self.down.get_mut(&node) else { continue };
             let young = now.duration_since(redial.since) < timings.redial_first_for;
-            let period = if young { first } else { timings.redial_later };
+            let period = if young { often(up, timings) } else { timings.redial_later };
             redial.next = now + period.mul_f64(rng.random_range(0.8..1.2));
             self.due.insert((redial.next, node));
             due.push(node);
@@ -84,11 +84,21 @@ impl Redials {
         now: Instant,
     ) -> Option<NodeId> {
         self.knock.filter(|at| *at <= now)?;
-        let period = KNOCK.saturating_mul(u32::try_from(up).unwrap_or(u32::MAX));
-        let period = period.clamp(timings.redial_first, timings.redial_later);
-        self.knock = Some(now + period.mul_f64(rng.random_range(0.8..1.2)));
+        self.knock = Some(now + between_knocks(up, timings).mul_f64(rng.random_range(0.8..1.2)));
         self.down.keys().copied().choose(rng)
     }
+}
+
+/// How long one of `up` members waits between two dials of a member that went down of late.
+fn often(up: usize, timings: &Timings) -> Duration {
+    let share = u32::try_from(up).unwrap_or(u32::MAX).div_ceil(FULL_RATE_UP_TO).max(1);
+    timings.redial_first.saturating_mul(share).min(timings.redial_later)
+}
+
+/// How long one of `up` members waits between two announces to members that are down.
+fn between_knocks(up: usize, timings: &Timings) -> Duration {
+    let period = KNOCK.saturating_mul(u32::try_from(up).unwrap_or(u32::MAX));
+    period.clamp(timings.redial_first, timings.redial_later)
 }
 
 #[cfg(test)]
@@ -104,7 +114,7 @@ mod tests {
         let mut redials = Redials::default();
         let start = Instant::now();
         let node = NodeId::of_key(b"a");
-        redials.on_down(node, &timings, &mut rng, start);
+        redials.on_down(node, up, &timings, &mut rng, start);
         let mut tries = [[0; 2]; 2];
         while let Some(at) = redials.next().filter(|at| *at < start + Duration::from_secs(160)) {
             let part = usize::from(at >= start + Duration::from_mins(1));
@@ -130,5 +140,30 @@ mod tests {
         assert!((42..=62).contains(&later), "{later}");
         let [[dialed, _], [knocked, _]] = tries(250);
         assert!(dialed <= 8 && knocked <= 8, "{dialed} {knocked}");
+    }
+
+    #[test]
+    fn those_who_see_a_member_go_down_do_not_dial_it_all_at_once() {
+        let timings = Timings::default();
+        let (start, node) = (Instant::now(), NodeId::of_key(b"a"));
+        let firsts = |up: usize| {
+            let mut rng = StdRng::seed_from_u64(1);
+            let mut firsts: Vec<_> = (0..up)
+                .map(|_| {
+                    let mut redials = Redials::default();
+                    redials.on_down(node, up, &timings, &mut rng, start);
+                    redials.next().expect("it is down") - start
+                })
+                .collect();
+            firsts.sort_unstable();
+            firsts
+        };
+        assert!(firsts(5).iter().all(|first| *first <= timings.redial_first));
+        let many = firsts(250);
+        let busiest = many
+            .iter()
+            .map(|from| many.iter().filter(|at| (*from..=*from + timings.redial_first).contains(at)).count());
+        assert!(busiest.max() < Some(75), "{many:?}");
+        assert!(many[249] <= timings.redial_later);
     }
 }

@@ -74,7 +74,8 @@ impl Engine {
             self.rumours.drop_accusations(node);
         }
         if state == State::Down {
-            self.redials.on_down(node, &self.timings, &mut self.rng, now);
+            let up = 1 + self.admission.up();
+            self.redials.on_down(node, up, &self.timings, &mut self.rng, now);
         } else {
             self.redials.on_gone(node);
         }
