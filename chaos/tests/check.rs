@@ -83,6 +83,27 @@ fn a_dead_member_is_dismissed_and_a_second_node_with_its_name_is_told_of() {
 }
 
 #[test]
+fn a_node_whose_identity_was_copied_to_another_host_says_so() {
+    let mut mesh = mesh("copied", 3);
+    // The image of host 1 is started once more, on host 2.
+    mesh.kill9(2);
+    let host = mesh.host(2);
+    let text = fs::read_to_string(mesh.node(1).config()).unwrap();
+    let text = text.replace(&mesh.host(1).address().to_string(), &host.address().to_string());
+    let text = text.replace("/data\"", "/copied-data\"").replace("admin.sock", "copied.sock");
+    let config = host.directory().join("copied.toml");
+    fs::write(&config, text).unwrap();
+    let starling = mesh.net().within_reach(&binary::starling());
+    let _copy = host.spawn(Program::new(&starling).arg("agent").arg("-c").arg(&config));
+    let words = format!("another node at {}:7947 runs with this node's, and started later", host.address());
+    wait_until(SOON, "the first one finds it", || finds(&mesh, 1, "names", &words));
+    assert!(!failing(&mesh, 1).iter().any(|(check, _)| check == "gossip"), "no port is blamed");
+    wait_until(SOON, "its log says so without being asked", || {
+        mesh.agent(1).log().contains("was its identity copied?")
+    });
+}
+
+#[test]
 fn a_node_that_was_stopped_knows_that_it_did_not_run() {
     let mut mesh = mesh("stopped", 2);
     mesh.agent(1).stop();

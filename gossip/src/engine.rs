@@ -227,12 +227,13 @@ impl Engine {
         self.resolve_ids(ids)
     }
 
-    /// Answers a `mesh.v1.Ping`, after [`Input::Pinged`].
+    /// Answers a `mesh.v1.Ping` of `asker`, after [`Input::Pinged`].
     #[must_use]
-    pub fn pong(&self) -> v1::Pong {
+    pub fn pong(&self, asker: Option<NodeId>) -> v1::Pong {
         v1::Pong {
             identity: Some((&self.me.identity).into()),
             incarnation: self.membership.incarnation().into(),
+            asker: asker.and_then(|asker| self.admission.get(asker)).map(|peer| (&peer.identity).into()),
             ..v1::Pong::default()
         }
     }

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use starling_proto::{Generation, NodeId, ServiceName, SpiffeId};
+use starling_proto::{Generation, NodeAddress, NodeId, ServiceName, SpiffeId};
 
 use crate::{Offence, StatementError};
 
@@ -169,10 +169,12 @@ pub enum Event {
         /// The new number.
         rejoin: u16,
     },
-    /// Another node runs with this node's key, in a higher generation: a copied data directory.
+    /// Another node runs with this node's key, in a higher generation: a copied identity. The mesh speaks with that one.
     KeyInUse {
         /// Of the other.
         generation: Generation,
+        /// Where it is, if that is known.
+        address: Option<NodeAddress>,
     },
     /// An administrator's statement about the group keys counts from now on.
     KeysChanged {

@@ -47,6 +47,14 @@ pub struct MemberIdentity {
     pub cell: u16,
 }
 
+impl MemberIdentity {
+    /// Is `other` a later boot of the same key at another address? Then two nodes have one key, if this one runs.
+    #[must_use]
+    pub fn is_run_elsewhere(&self, other: &Self) -> bool {
+        self.node_id == other.node_id && self.generation < other.generation && self.address != other.address
+    }
+}
+
 impl fmt::Debug for MemberIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}#{}.{}", self.node_id.short(), self.address.gossip(), self.generation, self.rejoin)

@@ -164,7 +164,7 @@ impl World {
             Ask::Resolve(ids) => Answer::Resolved(self.engine(to)?.resolve(&ids).members),
             Ask::Ping(ping) => {
                 self.feed(to, Input::Pinged { from: asks, ping });
-                Answer::Pong(self.engine(to)?.pong())
+                Answer::Pong(self.engine(to)?.pong(Some(asks)))
             }
             Ask::Keys(state) => {
                 self.feed(to, Input::Keys { from: Some(asks), state });

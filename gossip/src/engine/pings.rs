@@ -51,6 +51,7 @@ impl Engine {
         let Some(pong) = pong else { return self.silence_claim(node, now) };
         let identity = pong.identity.as_ref().and_then(|wire| MemberIdentity::try_from(wire).ok());
         let (Some(identity), Ok(incarnation)) = (identity, u16::try_from(pong.incarnation)) else { return };
+        self.watch_for_twin(pong.asker.as_ref(), now);
         let Some(peer) = self.admission.get(node).filter(|_| identity.node_id == node) else { return };
         if rank(&identity) > rank(&peer.identity) {
             // It renewed or restarted: a state of its own says with what.

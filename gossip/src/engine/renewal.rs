@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 use foca::{Identity as _, Member, State};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use starling_proto::mesh::v1;
 use starling_proto::{Generation, MemberIdentity, NodeId};
 
 use super::{Engine, Output};
@@ -27,6 +28,8 @@ const DEAF: usize = 2;
 const SMALL: usize = 4;
 /// One member's suspicion counts against this node's own health at most once in this time.
 const SUSPECTS_FOR: Duration = Duration::from_secs(30);
+/// Another node with this node's key is told of at most once in this time.
+const TWIN_PAUSE: Duration = Duration::from_mins(1);
 
 /// When the node may renew its identity.
 #[derive(Debug, Default)]
@@ -41,6 +44,8 @@ pub(super) struct Renewal {
     suspecting: BTreeMap<NodeId, Instant>,
     /// Was the generation raised above what the mesh remembered?
     raised: bool,
+    /// When a member last said that another node has this one's key.
+    twin_told: Option<Instant>,
 }
 
 impl Renewal {
@@ -149,10 +154,22 @@ impl Engine {
     /// another node runs with our key, and the two must not outbid each other for ever.
     pub(super) fn raise_generation(&mut self, remembered: Generation, now: Instant) {
         if self.renewal.raised {
-            self.emit(Event::KeyInUse { generation: remembered });
+            self.emit(Event::KeyInUse { generation: remembered, address: None });
         } else {
             self.renewal.raised = true;
             self.take_generation(Generation(remembered.0.saturating_add(1)), true, now);
+        }
+    }
+
+    /// A member says how it knows this node. In a later run at another address: that is another node with this node's key,
+    /// and whoever knows of it hears nothing of what this one says. It is told once a minute; nothing is done about it,
+    /// since the other may be the right one, and a member's word is no proof.
+    pub(super) fn watch_for_twin(&mut self, known_as: Option<&v1::NodeIdentity>, now: Instant) {
+        let Some(known) = known_as.and_then(|wire| MemberIdentity::try_from(wire).ok()) else { return };
+        let told = self.renewal.twin_told.is_some_and(|at| at + TWIN_PAUSE > now);
+        if !told && self.me.identity.is_run_elsewhere(&known) {
+            self.renewal.twin_told = Some(now);
+            self.emit(Event::KeyInUse { generation: known.generation, address: Some(known.address) });
         }
     }
 

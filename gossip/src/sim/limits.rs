@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use prost::Message;
-use starling_proto::Generation;
 use starling_proto::mesh::v1;
+use starling_proto::{Generation, MemberIdentity, NodeAddress};
 
 use super::{World, credential, spiffe};
 use crate::{Event, Input, Refusal, State};
@@ -118,8 +118,40 @@ fn two_nodes_with_one_key_do_not_outbid_each_other() {
     let second = remembering(&world, 6_000);
     world.input(0, second);
     assert_eq!(world.nodes[0].engine.identity().generation, Generation(5_001));
-    let named = Event::KeyInUse { generation: Generation(6_000) };
+    let named = Event::KeyInUse { generation: Generation(6_000), address: None };
     assert!(world.nodes[0].events.iter().any(|(_, event)| *event == named));
+}
+
+#[test]
+fn a_node_whose_key_runs_elsewhere_is_told_so_by_those_it_asks() {
+    let mut world = World::mesh(1, 2);
+    let own = *world.nodes[0].engine.identity();
+    let at = |quic_port, generation| MemberIdentity {
+        generation: Generation(generation),
+        address: NodeAddress { quic_port, ..own.address },
+        ..own
+    };
+    let (port, generation) = (own.address.quic_port, own.generation.0);
+    let told = |world: &World| {
+        world.nodes[0].events.iter().filter(|(_, event)| matches!(event, Event::KeyInUse { .. })).count()
+    };
+    // (known as, how often it was told after that)
+    for (known, times) in [
+        (at(port, generation), 0),
+        (at(port + 1, generation - 1), 0),
+        // Its own, of before its clock was set back: states that are exchanged will raise it.
+        (at(port, generation + 1), 0),
+        (at(port + 1, generation + 1), 1),
+        (at(port + 1, generation + 1), 1),
+    ] {
+        let pong = v1::Pong { asker: Some((&known).into()), ..world.nodes[1].engine.pong(None) };
+        let node = world.nodes[1].id;
+        world.input(0, Input::Pong { node, pong: Some(pong) });
+        assert_eq!(told(&world), times, "{known:?}");
+    }
+    assert_eq!(*world.nodes[0].engine.identity(), own, "nothing is done about it");
+    let knows = world.nodes[1].engine.pong(Some(own.node_id)).asker.map(|wire| MemberIdentity::try_from(&wire));
+    assert_eq!(knows.unwrap().unwrap(), own);
 }
 
 #[test]

@@ -154,7 +154,7 @@ impl World {
             }
             Happening::Ping { from, to, ping } if self.open(from, to) => {
                 self.input(to, Input::Pinged { from: self.nodes[from].id, ping });
-                let pong = Some(self.nodes[to].engine.pong());
+                let pong = Some(self.nodes[to].engine.pong(Some(self.nodes[from].id)));
                 self.later(Happening::Pong { from: self.nodes[to].id, to: from, pong });
             }
             Happening::Pong { from, to, pong } if self.nodes[to].up => {

@@ -36,7 +36,7 @@ use super::resolver::Resolver;
 use super::roster::SharedRoster;
 use super::seed::Seed;
 use super::{MeshError, Timings};
-pub(super) use job::{Job, JoinOutcome};
+pub(super) use job::{Heard, Job, JoinOutcome};
 use push::Pushes;
 use resync::Resync;
 

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rand::seq::IteratorRandom;
 use starling_gossip::{Member, State};
 use starling_proto::mesh::v1;
-use starling_proto::{NodeAddress, NodeId};
+use starling_proto::{MemberIdentity, NodeAddress, NodeId};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use super::driver::Job;
+use super::driver::{Heard, Job};
 use super::peers::Peers;
 use super::{Mesh, MeshError};
 
@@ -27,6 +27,8 @@ const MAX_DOWN: usize = 8;
 /// What was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Survey {
+    /// What this node is.
+    pub own: MemberIdentity,
     /// The epochs of the group key that this node opens, the one that it seals with first.
     pub epochs: Vec<u32>,
     /// How many others are up.
@@ -63,6 +65,8 @@ pub struct Answer {
     pub epochs: Vec<u32>,
     /// Did a gossip datagram of this node arrive there since the survey began? None: it does not say.
     pub hears: Option<bool>,
+    /// What this node is as far as it knows. None: it does not say, or does not know it.
+    pub knows_us_as: Option<MemberIdentity>,
 }
 
 /// How far the clock of another stands ahead of this node's.
@@ -100,7 +104,7 @@ impl Mesh {
         tokio::time::sleep(AFTERMATH).await;
         let (reply, heard) = oneshot::channel();
         self.send(Job::Heard { nodes, reply }).await?;
-        let (heard, epochs) = self.reply(heard).await?;
+        let Heard { last: heard, epochs, own } = self.reply(heard).await?;
         let looks = targets.into_iter().zip(heard).map(|(member, heard)| Look {
             heard: heard.is_some_and(|at| at >= began),
             answer: answers.remove(&member.id).unwrap_or_else(|| Err("it was not asked".to_owned())),
@@ -109,7 +113,7 @@ impl Mesh {
             address: member.address,
             state: member.state,
         });
-        Ok(Survey { epochs, up, looks: looks.collect() })
+        Ok(Survey { own, epochs, up, looks: looks.collect() })
     }
 
     /// Whom to look at, by name, and how many others are up.
@@ -142,7 +146,13 @@ fn answer(pong: &v1::Pong, took: Duration, asked: SystemTime, since: Duration) -
     let skew = Skew { ahead_ms: theirs.saturating_sub(ours), give_or_take_ms: millis(took / 2) + 2 };
     let says = pong.clock != 0;
     let hears = pong.heard_ago_ms.is_some_and(|ago| u128::from(ago) <= (since + took).as_millis());
-    Answer { took, skew: says.then_some(skew), epochs: pong.key_epochs.clone(), hears: says.then_some(hears) }
+    Answer {
+        took,
+        skew: says.then_some(skew),
+        epochs: pong.key_epochs.clone(),
+        hears: says.then_some(hears),
+        knows_us_as: pong.asker.as_ref().and_then(|wire| MemberIdentity::try_from(wire).ok()),
+    }
 }
 
 #[cfg(test)]

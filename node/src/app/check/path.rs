@@ -20,7 +20,10 @@ pub(super) fn judge(survey: &Survey, gossip_address: SocketAddr, up: usize) -> V
         return reports;
     }
     reports.extend(keys(survey));
-    reports.extend(gossip(survey, gossip_address));
+    // The others speak with that one, so that none of this says anything of ports.
+    if twin(survey).is_none() {
+        reports.extend(gossip(survey, gossip_address));
+    }
     reports.extend(clock(survey));
     reports
 }
@@ -28,6 +31,20 @@ pub(super) fn judge(survey: &Survey, gossip_address: SocketAddr, up: usize) -> V
 /// Those that answered over QUIC.
 fn answers(survey: &Survey) -> impl Iterator<Item = (&Look, &Answer)> {
     survey.looks.iter().filter_map(|look| Some((look, look.answer.as_ref().ok()?)))
+}
+
+/// Where another node runs with this one's key, as others know it, and who says so.
+pub(super) fn twin(survey: &Survey) -> Option<String> {
+    let known = |answer: &Answer| answer.knows_us_as.filter(|known| survey.own.is_run_elsewhere(known));
+    let told: Vec<(&str, SocketAddr)> = answers(survey)
+        .filter_map(|(look, answer)| Some((look.name.as_str(), known(answer)?.address.quic())))
+        .collect();
+    let (_, at) = told.first()?;
+    let by: Vec<String> = told.iter().map(|(name, _)| (*name).to_owned()).collect();
+    Some(format!(
+        "two nodes with one key: another node at {at} runs with this node's, and started later, say {}",
+        list(&by)
+    ))
 }
 
 /// Nobody answered: that says nothing of this.
@@ -186,9 +203,9 @@ fn median(values: impl Iterator<Item = i64>) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use starling_gossip::State;
-    use starling_proto::{NodeAddress, NodeId};
+    use starling_proto::{Generation, MemberIdentity, NodeAddress, NodeId};
 
     use super::*;
 
@@ -199,9 +216,22 @@ mod tests {
         hears: Option<bool>,
         ahead_ms: i64,
         epochs: [u32; 2],
+        /// The generation and the port of this node, as it is known there.
+        known: (u32, u16),
     }
 
-    const WELL: Seen = Seen { heard: true, hears: Some(true), ahead_ms: 0, epochs: [2, 1] };
+    const WELL: Seen = Seen { heard: true, hears: Some(true), ahead_ms: 0, epochs: [2, 1], known: (5, 7947) };
+
+    /// This node.
+    pub(in crate::app::check) fn own(generation: u32, quic_port: u16) -> MemberIdentity {
+        MemberIdentity {
+            node_id: NodeId::from_bytes([9; 16]),
+            address: NodeAddress { ip: [10, 0, 0, 1].into(), gossip_port: 7946, quic_port },
+            generation: Generation(generation),
+            rejoin: 0,
+            cell: 0,
+        }
+    }
 
     fn survey(seen: &[Seen]) -> Survey {
         let look = |(n, seen): (usize, &Seen)| Look {
@@ -219,9 +249,15 @@ mod tests {
                 skew: Some(Skew { ahead_ms: seen.ahead_ms, give_or_take_ms: 2 }),
                 epochs: seen.epochs.to_vec(),
                 hears: seen.hears,
+                knows_us_as: Some(own(seen.known.0, seen.known.1)),
             }),
         };
-        Survey { epochs: vec![2, 1], up: seen.len(), looks: seen.iter().enumerate().map(look).collect() }
+        Survey {
+            own: own(5, 7947),
+            epochs: vec![2, 1],
+            up: seen.len(),
+            looks: seen.iter().enumerate().map(look).collect(),
+        }
     }
 
     /// The lines of a check, as `state: what was found`.
@@ -229,6 +265,18 @@ mod tests {
         let reports = judge(survey, SocketAddr::from(([10, 0, 0, 1], 7946)), survey.up);
         let line = |report: &CheckReport| format!("{:?}: {}", report.state, report.found);
         reports.iter().filter(|report| report.check == check).map(line).collect()
+    }
+
+    #[test]
+    fn another_node_with_this_ones_key_is_told_of_and_no_port_is_blamed_for_it() {
+        let other = Seen { heard: false, hears: Some(false), known: (6, 7957), ..WELL };
+        let told = twin(&survey(&[WELL, other])).unwrap();
+        assert!(told.contains("another node at 10.0.0.1:7957") && told.ends_with("say n1"), "{told}");
+        assert_eq!(lines("gossip", &survey(&[WELL, other])), [""; 0]);
+        // It was not told yet of this boot; or this one will be told of its last one when they exchange states.
+        for known in [(4, 7957), (6, 7947)] {
+            assert_eq!(twin(&survey(&[WELL, Seen { known, ..WELL }])), None);
+        }
     }
 
     #[test]

@@ -9,6 +9,10 @@ use crate::watchdog::WatchdogCounts;
 /// A certificate is to be renewed this long before its end.
 const RENEW: Duration = Duration::from_hours(7 * 24);
 
+/// What to do about two nodes with one key.
+const OWN_KEY: &str =
+    "issue each node an identity of its own, `starling ca issue --name NAME`, and stop the one that has the copy";
+
 /// All that is judged.
 pub(super) struct Facts {
     pub(super) live: Result<(), String>,
@@ -119,10 +123,15 @@ fn queues(facts: &Facts) -> CheckReport {
 }
 
 fn troubles(facts: &Facts) -> Vec<CheckReport> {
-    let names = facts.troubles.iter().any(|trouble| trouble.kind == TroubleKind::NameTaken);
-    let mut reports: Vec<CheckReport> = facts.troubles.iter().map(trouble).collect();
-    if !names {
-        reports.insert(0, well("names", "no two nodes with one name were seen"));
+    let of_names = |kind| matches!(kind, TroubleKind::NameTaken | TroubleKind::KeyInUse);
+    let twin = path::twin(&facts.survey);
+    // What was seen just now says more than what was seen lately.
+    let lately = facts.troubles.iter().filter(|trouble| twin.is_none() || trouble.kind != TroubleKind::KeyInUse);
+    let mut reports: Vec<CheckReport> = lately.map(trouble).collect();
+    if let Some(found) = twin {
+        reports.insert(0, report("names", CheckState::Failed, found, OWN_KEY));
+    } else if !facts.troubles.iter().any(|trouble| of_names(trouble.kind)) {
+        reports.insert(0, well("names", "no two nodes with one name or one key were seen"));
     }
     reports
 }
@@ -132,9 +141,7 @@ fn trouble(trouble: &Trouble) -> CheckReport {
         TroubleKind::NameTaken => {
             ("names", CheckState::Failed, "issue each node a name of its own: `starling ca issue --name NAME`")
         }
-        TroubleKind::KeyInUse => {
-            ("names", CheckState::Failed, "give each node an identity.dir and a node.data_dir of its own")
-        }
+        TroubleKind::KeyInUse => ("names", CheckState::Failed, OWN_KEY),
         TroubleKind::MemberLimit => ("members", CheckState::Failed, "start no more nodes, or make a second mesh"),
         TroubleKind::Seed => (
             "seeds",
@@ -200,7 +207,7 @@ mod tests {
             offered: 2,
             refusing: Vec::new(),
             gossip: SocketAddr::from(([10, 0, 0, 1], 7946)),
-            survey: Survey { epochs: vec![1], up: 0, looks: Vec::new() },
+            survey: Survey { own: path::tests::own(5, 7947), epochs: vec![1], up: 0, looks: Vec::new() },
         }
     }
 

@@ -16,10 +16,14 @@ impl Driver {
                 add(&counters.joins);
                 tracing::debug!(node = %node.short(), name, "states exchanged");
             }
-            Event::KeyInUse { generation } => {
-                let text = format!("another node runs with this node's key, in generation {generation}");
+            Event::KeyInUse { generation, address } => {
+                let at = address.map_or_else(String::new, |address| format!(" at {}", address.quic()));
+                let text = format!("two nodes with one key: another node{at} runs with this node's, and started later");
                 self.counters.troubles.on_trouble(TroubleKind::KeyInUse, "", text, Instant::now());
-                tracing::error!(%generation, "another node runs with this node's key: is its data directory a copy?");
+                tracing::error!(
+                    %generation,
+                    "another node{at} runs with this node's key, and the mesh speaks with that one: was its identity copied?"
+                );
             }
             Event::KeysChanged { revision, in_use, accepted } => {
                 tracing::info!(revision, in_use, ?accepted, "the group keys changed");

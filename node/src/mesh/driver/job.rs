@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use starling_gossip::{KeyReport, Sought};
 use starling_proto::mesh::v1;
-use starling_proto::{NodeId, ServiceName, SpiffeId};
+use starling_proto::{MemberIdentity, NodeId, ServiceName, SpiffeId};
 use tokio::sync::oneshot;
 
 use crate::mesh::catalog::Incoming;
@@ -13,9 +13,15 @@ use crate::mesh::{ChangeKeysError, Status};
 /// How a join went: our own state if it was asked for, or what the peer is told.
 pub(in crate::mesh) type JoinOutcome = Result<Option<Box<v1::JoinState>>, v1::ControlError>;
 
-/// When members were heard last, in the order in which they were asked for; and the epochs that this node opens, the
-/// one that it seals with first.
-pub(in crate::mesh) type Heard = (Vec<Option<Instant>>, Vec<u32>);
+/// How this node stands with some members.
+pub(in crate::mesh) struct Heard {
+    /// When a gossip datagram of each came last, in the order in which they were asked for.
+    pub(in crate::mesh) last: Vec<Option<Instant>>,
+    /// The epochs of the group key that this node opens, the one that it seals with first.
+    pub(in crate::mesh) epochs: Vec<u32>,
+    /// What this node is.
+    pub(in crate::mesh) own: MemberIdentity,
+}
 
 /// What others want of the driver.
 pub(in crate::mesh) enum Job {

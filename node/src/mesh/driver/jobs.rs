@@ -9,7 +9,7 @@ use starling_gossip::{Input, Refusal};
 use starling_proto::mesh::v1;
 use starling_proto::{NodeId, ServiceName, SpiffeId};
 
-use super::{Driver, Job, JoinOutcome};
+use super::{Driver, Heard, Job, JoinOutcome};
 use crate::mesh::Status;
 use crate::mesh::counters::add;
 
@@ -54,7 +54,7 @@ impl Driver {
             }
             Job::Heard { nodes, reply } => {
                 let heard = nodes.iter().map(|node| self.engine.heard(*node)).collect();
-                reply.send((heard, self.engine.key_epochs())).ok();
+                reply.send(Heard { last: heard, epochs: self.engine.key_epochs(), own: *self.engine.identity() }).ok();
             }
             Job::Health { service, instance, healthy } => self.on_health(service, instance, healthy).await,
             Job::Dismiss { node, prune, reason, done } => {
@@ -171,7 +171,7 @@ impl Driver {
             clock: unix_millis(),
             key_epochs: self.engine.key_epochs(),
             heard_ago_ms: heard.map(|ago| u64::try_from(ago).unwrap_or(u64::MAX)),
-            ..self.engine.pong()
+            ..self.engine.pong(from)
         }
     }
 
