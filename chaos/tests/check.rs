@@ -80,6 +80,36 @@ fn a_dead_member_is_dismissed_and_a_second_node_with_its_name_is_told_of() {
     for number in [0, 2] {
         wait_until(SOON, "both nodes of one name find it", || finds(&mesh, number, "names", "two nodes with one name"));
     }
+    assert!(finds(&mesh, 0, "names", &format!("at {}:7947", mesh.host(2).address())), "it says where the other one is");
+}
+
+#[test]
+fn another_group_key_of_the_same_epoch_is_named_and_no_port_is_blamed() {
+    let mut mesh = MeshPlan::new("otherkey", 3).lay_out(|_, _| {});
+    let (starling, other) = (mesh.net().within_reach(&binary::starling()), mesh.net().directory().join("other"));
+    let directory = other.display().to_string();
+    let init = ["ca", "init", "--dir", &directory, "--trust-domain", "other.example"];
+    mesh.host(2).run(&starling, init).expect_success("another authority");
+    fs::copy(other.join("group.keys"), mesh.host(2).directory().join("identity/group.keys")).unwrap();
+    (0..3).for_each(|number| mesh.start_agent(number));
+    wait_until(SOON, "node-0 names node-2", || finds(&mesh, 0, "keys", "node-2 has another key of epoch 1"));
+    wait_until(SOON, "node-2 names both", || {
+        ["node-0", "node-1"].iter().all(|name| finds(&mesh, 2, "keys", &format!("{name} has another key of epoch 1")))
+    });
+    assert!([0, 2].iter().all(|number| !failing(&mesh, *number).iter().any(|(check, _)| check == "gossip")));
+    let listed = mesh.starling(0, &["keyring", "list", "-o", "json"]).stdout;
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    assert!(listed["keys"][0]["missing"].to_string().contains("node-2"), "{listed}");
+}
+
+#[test]
+fn a_node_that_reaches_no_seed_says_that_it_is_alone() {
+    let mut mesh = MeshPlan::new("alone", 2).lay_out(|_, _| {});
+    mesh.start_agent(1);
+    wait_until(SOON, "it serves all the same", || mesh.starling(1, &["check"]).stdout.contains("ready        yes"));
+    assert!(finds(&mesh, 1, "seeds", "this node is alone"));
+    mesh.start_agent(0);
+    wait_until(SOON, "it has found its seed", || failing(&mesh, 1).is_empty());
 }
 
 #[test]

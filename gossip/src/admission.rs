@@ -47,6 +47,8 @@ pub(crate) struct Peer {
     /// When its last datagram was accepted.
     pub(crate) heard: Option<Instant>,
     pub(crate) catalog_hash: u64,
+    /// Epochs of which it has another key than this node, as of the last exchange of states.
+    pub(crate) other_keys: Vec<u32>,
     pub(crate) conduct: Conduct,
     /// Who accuses its current identity and incarnation of having failed: at most [`WITNESSES`](crate::lifeguard::WITNESSES).
     pub(crate) accusers: BTreeSet<NodeId>,
@@ -86,6 +88,7 @@ impl Peer {
             load: v1::LoadSummary::default(),
             heard: None,
             catalog_hash: 0,
+            other_keys: Vec::new(),
             conduct: Conduct::default(),
             accusers: BTreeSet::new(),
             unrest: Unrest::default(),

@@ -114,6 +114,8 @@ pub enum Event {
     Refused {
         /// The name in its certificate.
         peer: SpiffeId,
+        /// Where it says it is.
+        at: Option<NodeAddress>,
         /// Why.
         refusal: Refusal,
     },

@@ -39,6 +39,28 @@ pub struct Keyring {
     governor: Option<Governor>,
 }
 
+/// A key, as nodes tell each other which ones they have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldKey {
+    /// Its epoch.
+    pub epoch: u32,
+    /// The start of its digest; `None` of a node of an older version.
+    pub print: Option<u32>,
+}
+
+impl HeldKey {
+    /// Those that a message names. `prints` are in the order of `epochs`.
+    pub fn named<'a>(epochs: &'a [u32], prints: &'a [u32]) -> impl Iterator<Item = Self> + 'a {
+        epochs.iter().enumerate().map(|(n, epoch)| Self { epoch: *epoch, print: prints.get(n).copied() })
+    }
+
+    /// As far as the two nodes say, the same key?
+    #[must_use]
+    pub fn fits(&self, other: &Self) -> bool {
+        self.epoch == other.epoch && self.print.zip(other.print).is_none_or(|(one, another)| one == another)
+    }
+}
+
 /// Whose statements count.
 struct Governor {
     mesh: TrustDomain,
@@ -121,6 +143,14 @@ impl Keyring {
     /// The epochs that are accepted: the one in use, then the newest.
     pub fn epochs(&self) -> impl Iterator<Item = u32> {
         self.epochs.iter().map(|epoch| epoch.number)
+    }
+
+    /// The same, so that a node with another key of an epoch is told from one that has this.
+    #[must_use]
+    pub fn held(&self) -> Vec<HeldKey> {
+        let print = |digest: [u8; 32]| u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+        let held = |epoch: &Epoch| HeldKey { epoch: epoch.number, print: Some(print(epoch.digest())) };
+        self.epochs.iter().map(held).collect()
     }
 
     /// Those that were removed a moment ago and are still accepted.

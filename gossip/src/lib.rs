@@ -44,7 +44,7 @@ pub use credential::{CredentialVerifier, VerifiedCredential};
 pub use engine::{Counters, Engine, Input, KeyReport, Liveness, Output, PeerKeys, Sizes};
 pub use event::{Event, Refusal, Rejection};
 pub use key::{KeyError, SigningKey, verify};
-pub use keyring::{ChangeError, Keyring, KeyringError, StatedKey, Statement, StatementError};
+pub use keyring::{ChangeError, HeldKey, Keyring, KeyringError, StatedKey, Statement, StatementError};
 pub use lifeguard::{Lifeguard, MAX_HEALTH};
 pub use remembered::{Remembered, RememberedMember};
 pub use seeds::{Backoff, Seeds, Sought};

@@ -62,6 +62,7 @@ impl Engine {
             counter_floor: self.me.counter,
             remembered_generation: known.map_or(0, |peer| peer.identity.generation.0),
             key_epochs: self.me.keyring.epochs().collect(),
+            key_prints: self.me.keyring.held().iter().filter_map(|key| key.print).collect(),
             members: self.member_states(with_credentials),
             records,
             left_out: left_out.iter().map(NodeId::to_bytes).collect(),
@@ -117,7 +118,9 @@ impl Engine {
             Ok(checked) => checked,
             Err(refusal) => {
                 *self.counters.refused.entry(refusal.code()).or_default() += 1;
-                self.emit(Event::Refused { peer: peer.clone(), refusal: refusal.clone() });
+                let at = state.identity.as_ref().and_then(|wire| MemberIdentity::try_from(wire).ok());
+                let (peer, at) = (peer, at.map(|identity| identity.address));
+                self.emit(Event::Refused { peer: peer.clone(), at, refusal: refusal.clone() });
                 self.out.push(Output::Refused { peer, refusal });
                 return;
             }
@@ -135,7 +138,7 @@ impl Engine {
             return;
         }
         self.admit_by_join(&checked, state.counter_floor, now);
-        self.on_keys_of_join(checked.identity.node_id, state.keyring.as_ref(), now);
+        self.on_keys_of_join(checked.identity.node_id, &state, now);
         self.merge_members(&checked.identity, state.members, now);
         self.merge_records(checked.identity.node_id, &state.records, now);
         self.owe(checked.identity.node_id, &state.left_out, now);

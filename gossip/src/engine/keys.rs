@@ -8,8 +8,9 @@ use starling_proto::NodeId;
 use starling_proto::mesh::v1;
 
 use super::{Engine, Output};
+use crate::admission::Peer;
 use crate::keyring::statement::revision_of;
-use crate::{Event, Offence, StatedKey, StatementError};
+use crate::{Event, HeldKey, Offence, StatedKey, StatementError};
 
 /// A change of keys is brought to so many members at once; packets tell the rest.
 const KICK: usize = 3;
@@ -67,10 +68,16 @@ impl Engine {
     #[must_use]
     pub fn key_report(&self) -> KeyReport {
         let keyring = &self.me.keyring;
-        let peer = |(node, _)| {
+        let peer = |(node, peer): (NodeId, &Peer)| {
             let mark = self.exchange.mark(node);
-            let accepts = mark.map_or_else(Vec::new, |mark| keyring.accepted_at(mark));
-            (node, PeerKeys { revision: mark.map(revision_of), current: mark == Some(keyring.mark()), accepts })
+            let mut accepts = mark.map_or_else(Vec::new, |mark| keyring.accepted_at(mark));
+            let mut current = mark == Some(keyring.mark());
+            // A statement names each key by its digest; before there is one, epochs are but numbers.
+            if !current || keyring.revision() == 0 {
+                accepts.retain(|epoch| !peer.other_keys.contains(epoch));
+                current &= peer.other_keys.is_empty();
+            }
+            (node, PeerKeys { revision: mark.map(revision_of), current, accepts })
         };
         let up = self.admission.iter().filter(|(_, peer)| peer.state.is_up());
         KeyReport {
@@ -110,8 +117,16 @@ impl Engine {
     }
 
     /// A peer's full state came. Each side has the other's keys before the first packet between them.
-    pub(super) fn on_keys_of_join(&mut self, node: NodeId, state: Option<&v1::KeyringState>, now: Instant) {
-        self.on_keys(Some(node), state.unwrap_or(&v1::KeyringState::default()), now);
+    pub(super) fn on_keys_of_join(&mut self, node: NodeId, state: &v1::JoinState, now: Instant) {
+        self.on_keys(Some(node), state.keyring.as_ref().unwrap_or(&v1::KeyringState::default()), now);
+        let own = self.me.keyring.held();
+        let named = HeldKey::named(&state.key_epochs, &state.key_prints);
+        let others = named
+            .filter_map(|key| own.iter().any(|own| own.epoch == key.epoch && !own.fits(&key)).then_some(key.epoch));
+        let others: Vec<u32> = others.take(own.len()).collect();
+        if let Some(peer) = self.admission.get_mut(node) {
+            peer.other_keys = others;
+        }
     }
 
     fn on_keys_changed(&mut self, now: Instant) {

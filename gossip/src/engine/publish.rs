@@ -10,6 +10,9 @@ use crate::admission::Peer;
 use crate::swim::SwimIdentity;
 use crate::{Event, Member, Remembered, RememberedMember, State, Timings, View};
 
+/// Changes come together: those within this time of the first one are persisted with it.
+const SETTLE: Duration = Duration::from_millis(500);
+
 /// What is to be published and persisted, and when.
 #[derive(Debug, Default)]
 pub(super) struct Publish {
@@ -20,12 +23,15 @@ pub(super) struct Publish {
     /// The node's own numbers have to be persisted now.
     pub(super) remember_own: bool,
     pub(super) remember_due: Option<Instant>,
+    /// When members that changed were persisted last.
+    pub(super) remembered: Option<Instant>,
 }
 
 impl Publish {
-    /// Members changed: persist them soon.
+    /// Members changed: persist them, soon after the first change and seldom while more follow.
     pub(super) fn remember(&mut self, now: Instant, timings: &Timings) {
-        self.remember_due.get_or_insert(now + timings.remember_gap);
+        let earliest = self.remembered.map_or(now, |last| last + timings.remember_gap);
+        self.remember_due.get_or_insert(earliest.max(now + SETTLE));
     }
 
     pub(super) fn next(&self) -> Option<Instant> {
@@ -197,6 +203,9 @@ impl Engine {
         }
         self.publish.remember_own = false;
         self.publish.remember_due = None;
+        if due {
+            self.publish.remembered = Some(now);
+        }
         let members =
             self.admission.iter().filter(|(_, peer)| !peer.has_left() && !peer.is_dismissed()).map(|(id, peer)| {
                 RememberedMember {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use starling_proto::NodeId;
 
 use super::Engine;
+use crate::HeldKey;
 
 /// How much an engine holds now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,10 +43,10 @@ impl Engine {
         self.admission.get(node)?.heard
     }
 
-    /// The epochs of the group key that this node opens, the one that it seals with first.
+    /// The group keys that this node opens, the one that it seals with first.
     #[must_use]
-    pub fn key_epochs(&self) -> Vec<u32> {
-        self.me.keyring.epochs().collect()
+    pub fn keys_held(&self) -> Vec<HeldKey> {
+        self.me.keyring.held()
     }
 
     /// How much it holds now.

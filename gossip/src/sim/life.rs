@@ -231,6 +231,25 @@ fn a_restart_below_the_remembered_generation_is_raised_above_it() {
 }
 
 #[test]
+fn a_second_after_it_met_members_a_node_remembers_them_and_then_seldom_writes() {
+    let mut world = World::new(3);
+    for n in 0..4 {
+        world.add(&format!("n{n}"));
+    }
+    (1..4).for_each(|n| world.dial(n, 0));
+    let kept = |world: &World, n: usize| world.nodes[n].remembered.as_ref().map_or(0, |kept| kept.members.len());
+    let took = world.run_until(secs(5), |world| (0..4).all(|n| kept(world, n) == 3));
+    assert!(took.is_some_and(|took| took <= secs(1)), "{took:?}");
+    // What changes next is held back, so that a mesh in turmoil does not wear out a disk.
+    let late = world.add("late");
+    world.dial(late, 0);
+    world.run_for(secs(2));
+    assert_eq!((kept(&world, late), kept(&world, 1)), (4, 3));
+    world.run_for(secs(4));
+    assert_eq!(kept(&world, 1), 4);
+}
+
+#[test]
 fn a_lossy_network_brings_nobody_down() {
     let mut world = World::mesh(11, 5);
     world.loss = 0.1;

@@ -41,6 +41,7 @@ impl State {
                 down: of_state(Alive::Down).map(|member| member.name.clone()).collect(),
             },
             troubles: self.mesh.troubles(),
+            alone: self.has_other_seeds() && self.others_up() == 0,
             counts: self.mesh.counts(),
             offered: self.plane.offers.iter().count(),
             refusing,

@@ -130,12 +130,16 @@ impl State {
         if seeds.is_empty() || others > 0 {
             return Ok(());
         }
-        let own = self.config.mesh.address().quic();
-        let only_itself = seeds.iter().all(|seed| matches!(seed, crate::config::Seed::Addr(a) if *a == own));
-        if only_itself || self.started.elapsed() >= ALONE_AFTER {
+        if !self.has_other_seeds() || self.started.elapsed() >= ALONE_AFTER {
             return Ok(());
         }
         Err("no seed has answered yet: is one of mesh.seeds up, and reachable by UDP?".to_owned())
+    }
+
+    /// Are there seeds beside the node itself?
+    pub(super) fn has_other_seeds(&self) -> bool {
+        let own = self.config.mesh.address().quic();
+        self.config.mesh.seeds.iter().any(|seed| !matches!(seed, crate::config::Seed::Addr(a) if *a == own))
     }
 
     /// See [`Source::live`].

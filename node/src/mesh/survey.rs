@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rand::seq::IteratorRandom;
-use starling_gossip::{Member, State};
+use starling_gossip::{HeldKey, Member, State};
 use starling_proto::mesh::v1;
 use starling_proto::{MemberIdentity, NodeAddress, NodeId};
 use tokio::sync::oneshot;
@@ -29,8 +29,8 @@ const MAX_DOWN: usize = 8;
 pub struct Survey {
     /// What this node is.
     pub own: MemberIdentity,
-    /// The epochs of the group key that this node opens, the one that it seals with first.
-    pub epochs: Vec<u32>,
+    /// The group keys that this node opens, the one that it seals with first.
+    pub keys: Vec<HeldKey>,
     /// How many others are up.
     pub up: usize,
     /// Those that were looked at.
@@ -61,8 +61,8 @@ pub struct Answer {
     pub took: Duration,
     /// What its clock said; none: it does not say.
     pub skew: Option<Skew>,
-    /// The epochs of the group key that it opens, the one that it seals with first; empty: it does not say.
-    pub epochs: Vec<u32>,
+    /// The group keys that it opens, the one that it seals with first; empty: it does not say.
+    pub keys: Vec<HeldKey>,
     /// Did a gossip datagram of this node arrive there since the survey began? None: it does not say.
     pub hears: Option<bool>,
     /// What this node is as far as it knows. None: it does not say, or does not know it.
@@ -104,7 +104,7 @@ impl Mesh {
         tokio::time::sleep(AFTERMATH).await;
         let (reply, heard) = oneshot::channel();
         self.send(Job::Heard { nodes, reply }).await?;
-        let Heard { last: heard, epochs, own } = self.reply(heard).await?;
+        let Heard { last: heard, keys, own } = self.reply(heard).await?;
         let looks = targets.into_iter().zip(heard).map(|(member, heard)| Look {
             heard: heard.is_some_and(|at| at >= began),
             answer: answers.remove(&member.id).unwrap_or_else(|| Err("it was not asked".to_owned())),
@@ -113,7 +113,7 @@ impl Mesh {
             address: member.address,
             state: member.state,
         });
-        Ok(Survey { own, epochs, up, looks: looks.collect() })
+        Ok(Survey { own, keys, up, looks: looks.collect() })
     }
 
     /// Whom to look at, by name, and how many others are up.
@@ -149,7 +149,7 @@ fn answer(pong: &v1::Pong, took: Duration, asked: SystemTime, since: Duration) -
     Answer {
         took,
         skew: says.then_some(skew),
-        epochs: pong.key_epochs.clone(),
+        keys: HeldKey::named(&pong.key_epochs, &pong.key_prints).collect(),
         hears: says.then_some(hears),
         knows_us_as: pong.asker.as_ref().and_then(|wire| MemberIdentity::try_from(wire).ok()),
     }
@@ -188,6 +188,6 @@ mod tests {
     #[test]
     fn a_node_of_an_older_version_says_neither() {
         let answer = answer(&v1::Pong::default(), MS(20), UNIX_EPOCH, MS(300));
-        assert_eq!((answer.skew, answer.hears, answer.epochs.len()), (None, None, 0));
+        assert_eq!((answer.skew, answer.hears, answer.keys.len()), (None, None, 0));
     }
 }

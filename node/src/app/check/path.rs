@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use starling_gossip::HeldKey;
+
 use super::{list, report, well};
 use crate::admin::{CheckReport, CheckState};
 use crate::mesh::{Answer, Look, Skew, Survey};
@@ -82,17 +84,31 @@ fn quic(survey: &Survey, up: usize) -> CheckReport {
 
 /// Can both read what the other seals?
 fn lacks(survey: &Survey, answer: &Answer) -> (Option<u32>, Option<u32>) {
-    let missing = |sealing: Option<&u32>, held: &[u32]| sealing.copied().filter(|epoch| !held.contains(epoch));
-    if answer.epochs.is_empty() {
+    let missing = |sealing: Option<&HeldKey>, held: &[HeldKey]| {
+        sealing.filter(|key| !held.iter().any(|held| held.fits(key))).map(|key| key.epoch)
+    };
+    if answer.keys.is_empty() {
         return (None, None);
     }
-    (missing(survey.epochs.first(), &answer.epochs), missing(answer.epochs.first(), &survey.epochs))
+    (missing(survey.keys.first(), &answer.keys), missing(answer.keys.first(), &survey.keys))
+}
+
+/// Of which epoch have both a key, and not the same?
+fn differ(survey: &Survey, answer: &Answer) -> Option<u32> {
+    let other = |own: &&HeldKey| answer.keys.iter().any(|key| key.epoch == own.epoch && !key.fits(own));
+    survey.keys.iter().find(other).map(|key| key.epoch)
 }
 
 fn keys(survey: &Survey) -> Vec<CheckReport> {
     let hint = "`starling keyring list` says who holds which; it heals by itself once the two exchange states";
     let mut reports = Vec::new();
     for (look, answer) in answers(survey) {
+        if let Some(epoch) = differ(survey, answer) {
+            let found = format!("{} has another key of epoch {epoch} than this node", look.name);
+            let hint = "were both identities made by the same `starling ca init`? copy group.keys from the one that fits the others";
+            reports.push(report("keys", CheckState::Failed, found, hint));
+            continue;
+        }
         let (there, here) = lacks(survey, answer);
         if let Some(epoch) = there {
             let found = format!("{} lacks key epoch {epoch}, which this node seals with", look.name);
@@ -104,7 +120,7 @@ fn keys(survey: &Survey) -> Vec<CheckReport> {
         }
     }
     if reports.is_empty() {
-        let epochs: Vec<String> = survey.epochs.iter().map(ToString::to_string).collect();
+        let epochs: Vec<String> = survey.keys.iter().map(|key| key.epoch.to_string()).collect();
         reports.push(well("keys", format!("epochs {} fit those of the others", epochs.join(", "))));
     }
     reports
@@ -146,7 +162,8 @@ fn gossip(survey: &Survey, own: SocketAddr) -> Vec<CheckReport> {
             format!("allow UDP from {} to their mesh.gossip_port, on their hosts and on the way to them", own.ip());
         reports.push(report("gossip", CheckState::Failed, found, hint));
     }
-    if reports.is_empty() {
+    // Where nobody could tell, the keys or the versions are why.
+    if reports.is_empty() && !told.is_empty() {
         reports
             .push(well("gossip", format!("passes both ways between this node and the {} members asked", told.len())));
     }
@@ -216,11 +233,14 @@ pub(super) mod tests {
         hears: Option<bool>,
         ahead_ms: i64,
         epochs: [u32; 2],
+        /// The first key of those is another than that of this node.
+        other_key: bool,
         /// The generation and the port of this node, as it is known there.
         known: (u32, u16),
     }
 
-    const WELL: Seen = Seen { heard: true, hears: Some(true), ahead_ms: 0, epochs: [2, 1], known: (5, 7947) };
+    const WELL: Seen =
+        Seen { heard: true, hears: Some(true), ahead_ms: 0, epochs: [2, 1], other_key: false, known: (5, 7947) };
 
     /// This node.
     pub(in crate::app::check) fn own(generation: u32, quic_port: u16) -> MemberIdentity {
@@ -231,6 +251,10 @@ pub(super) mod tests {
             rejoin: 0,
             cell: 0,
         }
+    }
+
+    fn key(epoch: u32, other: bool) -> HeldKey {
+        HeldKey { epoch, print: Some(epoch + if other { 100 } else { 0 }) }
     }
 
     fn survey(seen: &[Seen]) -> Survey {
@@ -247,14 +271,14 @@ pub(super) mod tests {
             answer: Ok(Answer {
                 took: Duration::from_millis(2),
                 skew: Some(Skew { ahead_ms: seen.ahead_ms, give_or_take_ms: 2 }),
-                epochs: seen.epochs.to_vec(),
+                keys: vec![key(seen.epochs[0], seen.other_key), key(seen.epochs[1], false)],
                 hears: seen.hears,
                 knows_us_as: Some(own(seen.known.0, seen.known.1)),
             }),
         };
         Survey {
             own: own(5, 7947),
-            epochs: vec![2, 1],
+            keys: vec![key(2, false), key(1, false)],
             up: seen.len(),
             looks: seen.iter().enumerate().map(look).collect(),
         }
@@ -313,6 +337,9 @@ pub(super) mod tests {
             ["Failed: n1 lacks key epoch 2, which this node seals with"]
         );
         assert!(lines("gossip", &survey(&[WELL, behind]))[0].starts_with("Ok: "));
+        let other = Seen { other_key: true, heard: false, hears: Some(false), ..WELL };
+        assert_eq!(lines("keys", &survey(&[WELL, other])), ["Failed: n1 has another key of epoch 2 than this node"]);
+        assert!(lines("gossip", &survey(&[WELL, other]))[0].starts_with("Ok: "), "no port is blamed");
         let before = Seen { epochs: [3, 2], ..WELL };
         assert_eq!(lines("keys", &survey(&[before])), ["Failed: this node lacks key epoch 3, which n0 seals with"]);
     }

@@ -22,6 +22,8 @@ pub(super) struct Facts {
     pub(super) certificate_ends: Duration,
     pub(super) standing: Standing,
     pub(super) troubles: Vec<Trouble>,
+    /// It has seeds beside itself, and no other member is up.
+    pub(super) alone: bool,
     pub(super) counts: Counts,
     /// How many instances of services this node offers.
     pub(super) offered: usize,
@@ -44,6 +46,7 @@ pub(super) struct Standing {
 pub(super) fn judge(facts: &Facts) -> Vec<CheckReport> {
     let mut reports = vec![gossip_loop(facts), ready(facts), certificate(facts), disk(facts), queues(facts)];
     reports.extend(troubles(facts));
+    reports.extend(alone(facts));
     reports.push(members(facts));
     reports.push(services(facts));
     reports.extend(path::judge(&facts.survey, facts.gossip, facts.standing.up));
@@ -167,6 +170,14 @@ fn trouble(trouble: &Trouble) -> CheckReport {
     report(check, state, found, hint)
 }
 
+/// A node that never reached anybody looks like one that needs nobody.
+fn alone(facts: &Facts) -> Option<CheckReport> {
+    let refused = facts.troubles.iter().any(|trouble| trouble.kind == TroubleKind::Seed);
+    let found = "no seed answers and no other member is up: this node is alone";
+    let hint = "is one of mesh.seeds right and running, and are both UDP ports open both ways? The first node of a mesh is alone until the next one starts";
+    (facts.alone && !refused).then(|| report("seeds", CheckState::Failed, found, hint))
+}
+
 fn members(facts: &Facts) -> CheckReport {
     let Standing { listed, down, .. } = &facts.standing;
     if down.is_empty() {
@@ -203,11 +214,12 @@ mod tests {
             certificate_ends: Duration::from_hours(90 * 24),
             standing: Standing { listed: 3, up: 0, down: Vec::new() },
             troubles: Vec::new(),
+            alone: false,
             counts: Counts::default(),
             offered: 2,
             refusing: Vec::new(),
             gossip: SocketAddr::from(([10, 0, 0, 1], 7946)),
-            survey: Survey { own: path::tests::own(5, 7947), epochs: vec![1], up: 0, looks: Vec::new() },
+            survey: Survey { own: path::tests::own(5, 7947), keys: Vec::new(), up: 0, looks: Vec::new() },
         }
     }
 
@@ -226,7 +238,8 @@ mod tests {
     #[test]
     fn each_fault_shows_in_its_line_with_a_hint() {
         let trouble = |kind, text: &str| Trouble { kind, text: text.to_owned(), count: 3, last: Instant::now() };
-        let cases: [(&str, CheckState, &str, Fault); 11] = [
+        let cases: [(&str, CheckState, &str, Fault); 12] = [
+            ("seeds", CheckState::Failed, "this node is alone", |facts| facts.alone = true),
             ("loop", CheckState::Failed, "stood still", |facts| facts.live = Err("it has stood still".to_owned())),
             ("loop", CheckState::Warning, "2 times since the start, 3.5 s", |facts| {
                 facts.watchdog = WatchdogCounts { stalls: 2, stalled_ms: 3_500, pauses: 0 };

@@ -93,9 +93,11 @@ impl Driver {
                 counters.troubles.on_trouble(TroubleKind::Offender, &node.to_string(), text, Instant::now());
                 tracing::warn!(node = %node.short(), name, %offence, count, "a member breaks the rules");
             }
-            Event::Refused { peer, refusal } => {
-                self.note_refusal(&peer.to_string(), &refusal);
-                counters.refuse("join", refusal.code(), &format_args!("{refusal} (from {peer})"));
+            Event::Refused { peer, at, refusal } => {
+                let at = at.map_or_else(String::new, |at| format!(" at {}", at.quic()));
+                let text = format!("{refusal} (refused: {peer}{at})");
+                counters.refuse("join", refusal.code(), &text);
+                self.note_refusal(&peer.to_string(), &refusal, text);
             }
             // Who is admitted by some before others speaks to all.
             Event::Rejected {
@@ -115,7 +117,7 @@ impl Driver {
     }
 
     /// What an operator should hear of, out of the joins that were refused here.
-    fn note_refusal(&self, peer: &str, refusal: &Refusal) {
+    fn note_refusal(&self, peer: &str, refusal: &Refusal, text: String) {
         let kind = match refusal {
             Refusal::NameTaken { .. } => TroubleKind::NameTaken,
             Refusal::MemberLimit { .. } => TroubleKind::MemberLimit,
@@ -123,6 +125,6 @@ impl Driver {
             Refusal::Ourselves => return,
             _ => TroubleKind::Join,
         };
-        self.counters.troubles.on_trouble(kind, peer, format!("{refusal} (from {peer})"), Instant::now());
+        self.counters.troubles.on_trouble(kind, peer, text, Instant::now());
     }
 }

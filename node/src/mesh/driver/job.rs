@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use starling_gossip::{KeyReport, Sought};
+use starling_gossip::{HeldKey, KeyReport, Sought};
 use starling_proto::mesh::v1;
 use starling_proto::{MemberIdentity, NodeId, ServiceName, SpiffeId};
 use tokio::sync::oneshot;
@@ -17,8 +17,8 @@ pub(in crate::mesh) type JoinOutcome = Result<Option<Box<v1::JoinState>>, v1::Co
 pub(in crate::mesh) struct Heard {
     /// When a gossip datagram of each came last, in the order in which they were asked for.
     pub(in crate::mesh) last: Vec<Option<Instant>>,
-    /// The epochs of the group key that this node opens, the one that it seals with first.
-    pub(in crate::mesh) epochs: Vec<u32>,
+    /// The group keys that this node opens, the one that it seals with first.
+    pub(in crate::mesh) keys: Vec<HeldKey>,
     /// What this node is.
     pub(in crate::mesh) own: MemberIdentity,
 }

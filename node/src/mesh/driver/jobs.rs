@@ -54,7 +54,7 @@ impl Driver {
             }
             Job::Heard { nodes, reply } => {
                 let heard = nodes.iter().map(|node| self.engine.heard(*node)).collect();
-                reply.send(Heard { last: heard, epochs: self.engine.key_epochs(), own: *self.engine.identity() }).ok();
+                reply.send(Heard { last: heard, keys: self.engine.keys_held(), own: *self.engine.identity() }).ok();
             }
             Job::Health { service, instance, healthy } => self.on_health(service, instance, healthy).await,
             Job::Dismiss { node, prune, reason, done } => {
@@ -111,7 +111,7 @@ impl Driver {
             sizes: self.engine.sizes(),
             jobs_queued: self.jobs.len(),
             key_revision: self.engine.key_revision(),
-            key_epoch: self.engine.key_epochs().first().copied().unwrap_or(0),
+            key_epoch: self.engine.keys_held().first().map_or(0, |key| key.epoch),
             catalog_hash: self.engine.catalog().hash(),
         }
     }
@@ -167,9 +167,11 @@ impl Driver {
             self.feed(Input::Nudge { node }).await;
         }
         let heard = from.and_then(|node| self.engine.heard(node)).map(|at| at.elapsed().as_millis());
+        let keys = self.engine.keys_held();
         v1::Pong {
             clock: unix_millis(),
-            key_epochs: self.engine.key_epochs(),
+            key_epochs: keys.iter().map(|key| key.epoch).collect(),
+            key_prints: keys.iter().filter_map(|key| key.print).collect(),
             heard_ago_ms: heard.map(|ago| u64::try_from(ago).unwrap_or(u64::MAX)),
             ..self.engine.pong(from)
         }
