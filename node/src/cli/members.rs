@@ -57,13 +57,13 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<(), Fa
     if !arguments.watch {
         return LISTING.print(global.output, &client.members().await?);
     }
-    let (mut known, mut titles, mut version) = (BTreeMap::new(), true, None);
+    let (mut known, mut titles, mut version, mut widths) = (BTreeMap::new(), true, None, Vec::new());
     loop {
         let report = client.members_after(version).await?;
         version = Some(report.version);
         let changed = changes(&mut known, report.members);
         if !changed.is_empty() {
-            show(global.output, &changed, titles)?;
+            show(global.output, &changed, titles, &mut widths)?;
             titles = false;
         }
     }
@@ -91,9 +91,9 @@ fn same(before: &MemberReport, member: &MemberReport) -> bool {
     MemberReport { load: member.load, since, ..before.clone() } == *member
 }
 
-fn show(format: Format, changed: &[MemberReport], titles: bool) -> Result<(), Failure> {
+fn show(format: Format, changed: &[MemberReport], titles: bool, widths: &mut Vec<u16>) -> Result<(), Failure> {
     match format {
-        Format::Table | Format::Wide => Ok(write_out(&LISTING.table(format, changed, titles))?),
+        Format::Table | Format::Wide => Ok(write_out(&LISTING.further(format, changed, titles, widths))?),
         // One document a line: what reads it needs no end.
         Format::Json => {
             let line = |member| serde_json::to_string(member).map(|line| line + "\n").unwrap_or_default();

@@ -1,7 +1,7 @@
 use std::io::{self, Write};
 
 use clap::ValueEnum;
-use comfy_table::{Table, presets};
+use comfy_table::{ColumnConstraint, Table, Width, presets};
 use serde::Serialize;
 
 use super::failure::{Exit, Failure};
@@ -20,6 +20,9 @@ pub(super) enum Format {
     /// Names only, one a line.
     Name,
 }
+
+/// Blanks between two columns.
+const GAP: u16 = 2;
 
 /// One column of a table.
 pub(super) struct Column<T> {
@@ -51,6 +54,11 @@ impl<T: Serialize> Listing<T> {
 
     /// The rows as text, with or without their titles.
     pub(super) fn table(&self, format: Format, rows: &[T], titles: bool) -> String {
+        self.further(format, rows, titles, &mut Vec::new())
+    }
+
+    /// More rows of one table: at least as wide as those before, whose `widths` these are.
+    pub(super) fn further(&self, format: Format, rows: &[T], titles: bool, widths: &mut Vec<u16>) -> String {
         let columns = || self.columns.iter().filter(|column| format == Format::Wide || !column.wide);
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
@@ -63,9 +71,13 @@ impl<T: Serialize> Listing<T> {
                 text => text,
             }));
         }
-        table.column_iter_mut().for_each(|column| {
-            column.set_padding((0, 2));
-        });
+        let now = table.column_max_content_widths();
+        widths.resize(now.len(), 0);
+        for ((column, width), now) in table.column_iter_mut().zip(widths).zip(now) {
+            *width = now.max(*width);
+            column.set_padding((0, GAP));
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(*width + GAP)));
+        }
         lines(&table)
     }
 }
@@ -136,6 +148,10 @@ mod tests {
         let table = LISTING.table(Format::Table, &["a", "longer", ""], true);
         assert_eq!(table, "NAME    SHOUT\na       A\nlonger  LONGER\n-       -\n");
         assert_eq!(LISTING.table(Format::Wide, &["ab"], false), "ab  2  AB\n");
+        let mut widths = Vec::new();
+        let first = LISTING.further(Format::Table, &["longer"], true, &mut widths);
+        let second = LISTING.further(Format::Table, &["a"], false, &mut widths);
+        assert_eq!(first + &second, "NAME    SHOUT\nlonger  LONGER\na       A\n");
     }
 
     #[test]
