@@ -151,6 +151,12 @@ impl Node {
         self.state.ready().await;
     }
 
+    /// Has it seeds beside itself, and is no other member up?
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.state.is_alone()
+    }
+
     /// Lets the access log be moved away: its file is opened anew.
     pub fn reopen_logs(&self) {
         self.telemetry.reopen();

@@ -256,7 +256,8 @@ impl Loaded {
 /// # Errors
 /// All problems at once.
 pub fn load(sources: &Sources, host: &Host) -> Result<Loaded, ConfigError> {
-    build::build(sources.read()?, sources.main_place(), host)
+    let (raw, unknown) = sources.read()?;
+    build::build(raw, unknown, sources.main_place(), host)
 }
 
 #[cfg(test)]

@@ -147,8 +147,9 @@ fn an_identity_that_is_missing_or_does_not_fit_is_told_with_its_key() {
             error,
             format!(
                 "error: the configuration has 1 error\n{file}:6: service[0].name: the certificate does not let this node \
-                 run 'orders'; it names ns/default/svc/web\n  hint: starling ca issue --name web-1 --service orders … makes \
-                 one that does\n"
+                 run 'orders'; it names ns/default/svc/web\n  hint: issue it anew with all its services: starling ca issue --name web-1 --service orders (and one \
+                 --service for each other) --dir CA --out {} --force\n",
+                dir.path().join("identity").display()
             )
         );
     }

@@ -9,7 +9,7 @@ pub enum ChangeError {
     #[error("two epochs are accepted already, {0} and {1}: remove one first")]
     Full(u32, u32),
     /// There is no such key.
-    #[error("there is no epoch {0}; install one first")]
+    #[error("there is no key of epoch {0} now; install one, which gets an epoch of its own")]
     Unknown(u32),
     /// Packets are sealed with it.
     #[error("epoch {0} is in use: use another one first")]

@@ -41,7 +41,7 @@ impl State {
                 down: of_state(Alive::Down).map(|member| member.name.clone()).collect(),
             },
             troubles: self.mesh.troubles(),
-            alone: self.has_other_seeds() && self.others_up() == 0,
+            alone: self.is_alone(),
             counts: self.mesh.counts(),
             offered: self.plane.offers.iter().count(),
             refusing,
@@ -55,6 +55,11 @@ impl State {
     async fn survey(&self) -> Result<Survey, MeshError> {
         let first = self.mesh.survey(ASKED).await?;
         if first.up == 0 && self.others_up() > 0 { self.mesh.survey(ASKED).await } else { Ok(first) }
+    }
+
+    /// Has it seeds beside itself, and is no other member up?
+    pub(super) fn is_alone(&self) -> bool {
+        self.has_other_seeds() && self.others_up() == 0
     }
 
     fn others_up(&self) -> usize {

@@ -33,6 +33,9 @@ async fn serve(loaded: &Loaded, identity: Identity) -> Result<(), Failure> {
                 ready = true;
                 notify(&[NotifyState::Ready]);
                 tracing::info!(node = loaded.config.node.name, "ready");
+                if node.is_alone() {
+                    tracing::warn!("no seed has answered: this node is alone until one does; starling check says more");
+                }
             }
             _ = reopen.recv() => node.reopen_logs(),
             name = signals.next() => {
@@ -43,7 +46,10 @@ async fn serve(loaded: &Loaded, identity: Identity) -> Result<(), Failure> {
     }
     notify(&[NotifyState::Stopping]);
     tokio::select! {
-        stopped = node.stop() => Ok(stopped?),
+        stopped = node.stop() => {
+            tracing::info!(whole = stopped.is_ok(), "stopped");
+            Ok(stopped?)
+        }
         name = signals.next() => {
             Err(Failure::new(Exit::Failed, format!("ended at once by a second signal ({name}): requests were cut"), ""))
         }

@@ -27,7 +27,7 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<(), Fa
         let well = looked.as_ref().is_ok_and(|reports| failed(reports) == 0);
         let again = arguments.wait && !well && may_pass(&looked) && Instant::now() + LOOK_EVERY < end;
         if !again {
-            break looked?;
+            break looked.map_err(|error| unanswered(error, arguments.wait))?;
         }
         tokio::time::sleep(LOOK_EVERY).await;
     };
@@ -43,6 +43,16 @@ pub(super) async fn run(global: &Global, arguments: &Arguments) -> Result<(), Fa
         (0, _) => Ok(()),
         (count, false) => Err(Failure::new(Exit::Failed, checks_failed(count), "")),
         (count, true) => Err(Failure::new(Exit::TimedOut, checks_failed(count), "give it longer with --timeout")),
+    }
+}
+
+/// Who waited in vain for an agent is told that the time is over.
+fn unanswered(error: ClientError, waited: bool) -> Failure {
+    match error {
+        ClientError::Unreachable { .. } if waited => {
+            Failure::new(Exit::TimedOut, error.to_string(), "start it, or give it longer with --timeout")
+        }
+        error => error.into(),
     }
 }
 

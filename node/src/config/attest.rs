@@ -37,7 +37,11 @@ impl Loaded {
             if !certificate.may_run(&service.name) {
                 let allowed = certificate.services();
                 let what = format!("the certificate does not let this node run '{}'; it names {allowed}", service.name);
-                let hint = format!("starling ca issue --name {name} --service {} … makes one that does", service.name);
+                let hint = format!(
+                    "issue it anew with all its services: starling ca issue --name {name} --service {} (and one --service for each other) --dir CA --out {} --force",
+                    service.name,
+                    self.config.identity.dir.display()
+                );
                 problems.push(self.service_key(index).problem(what, hint));
             }
         }

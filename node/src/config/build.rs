@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use starling_proto::ServiceName;
 use starling_transport::MAX_SHARDS;
 
-use super::problem::{ConfigError, Key, Place};
+use super::problem::{ConfigError, Key, Place, Problem};
 use super::raw::{Raw, RawConfig, Table, Value};
 use super::read::{self, Wrong, wrong};
 use super::section::{Keyed, Ledger, Section, close_root};
@@ -21,7 +21,13 @@ use crate::dns::VipRange;
 const LABELS_MAX: usize = 16;
 const LABEL_BYTES_MAX: usize = 200;
 
-pub(super) fn build(raw: RawConfig, fallback: Place, host: &Host) -> Result<Loaded, ConfigError> {
+/// `unknown`: variables and flags that name no key, told with what else is wrong.
+pub(super) fn build(
+    raw: RawConfig,
+    unknown: Vec<Problem>,
+    fallback: Place,
+    host: &Host,
+) -> Result<Loaded, ConfigError> {
     let ledger = Ledger::new(fallback.clone());
     let mut root = raw.table;
     let node = node(&ledger, &mut root, host);
@@ -34,8 +40,8 @@ pub(super) fn build(raw: RawConfig, fallback: Place, host: &Host) -> Result<Load
     let mut section = Section::open(&ledger, &mut root, "proxy");
     let proxy = Proxy { http: listen(&mut section, "http", default::PROXY_HTTP) };
     section.close();
-    let (services, service_keys) = services(&ledger, &mut root);
-    let (listeners, listener_keys) = listeners(&ledger, &mut root);
+    let (services, service_keys) = services(&ledger, &mut root, &dns.suffix);
+    let (listeners, listener_keys) = listeners(&ledger, &mut root, &dns.suffix);
     let mut section = Section::open(&ledger, &mut root, "capture");
     let capture = Capture { listen: listen(&mut section, "listen", default::CAPTURE_LISTEN) };
     section.close();
@@ -57,7 +63,7 @@ pub(super) fn build(raw: RawConfig, fallback: Place, host: &Host) -> Result<Load
         Config { node, mesh, identity, admin, dns, proxy, services, listeners, capture, log, telemetry, defaults };
     claim::check(&config, &ledger, &service_keys, &listener_keys);
     let (problems, keys) = ledger.close();
-    ConfigError::check(problems)?;
+    ConfigError::check(unknown.into_iter().chain(problems).collect())?;
     let services = service_keys.into_iter().map(|keys| keys.name).collect();
     Ok(Loaded { config, keys, fallback, services, listeners: listener_keys })
 }
@@ -233,7 +239,7 @@ pub(super) struct ServiceKeys {
     pub(super) address: Key,
 }
 
-fn services(ledger: &Ledger, root: &mut Table) -> (Vec<Service>, Vec<ServiceKeys>) {
+fn services(ledger: &Ledger, root: &mut Table, suffix: &str) -> (Vec<Service>, Vec<ServiceKeys>) {
     let mut known: BTreeMap<ServiceName, Key> = BTreeMap::new();
     let mut services = Vec::new();
     for mut section in Section::open_all(ledger, root, "service") {
@@ -244,6 +250,7 @@ fn services(ledger: &Ledger, root: &mut Table) -> (Vec<Service>, Vec<ServiceKeys
         let labels = section.or("labels", BTreeMap::new(), labels);
         section.close();
         let (Some(name), Some(address)) = (name, address) else { continue };
+        check_name(ledger, &name.key, &name.value, suffix);
         if let Some(first) = known.get(&name.value) {
             let what = format!("'{}' is offered already by {} ({})", name.value, first.path, first.place);
             ledger.report(name.key.problem(what, "give it another name; a node offers one instance of a service"));
@@ -257,6 +264,15 @@ fn services(ledger: &Ledger, root: &mut Table) -> (Vec<Service>, Vec<ServiceKeys
         ));
     }
     services.into_iter().unzip()
+}
+
+/// `orders.mesh` is what callers write for `orders`; as a service it would be `orders` in the namespace `mesh`.
+fn check_name(ledger: &Ledger, key: &Key, service: &ServiceName, suffix: &str) {
+    if service.namespace() == suffix {
+        let what = format!("'{service}' would be service {} in a namespace called {suffix}", service.name());
+        let hint = format!("did you mean \"{}\"? .{suffix} is dns.suffix, for callers to append", service.name());
+        ledger.report(key.problem(what, hint));
+    }
 }
 
 fn local(raw: &Raw) -> Result<SocketAddr, Wrong> {
@@ -290,7 +306,7 @@ fn labels(raw: &Raw) -> Result<BTreeMap<String, String>, Wrong> {
     table.iter().map(label).collect()
 }
 
-fn listeners(ledger: &Ledger, root: &mut Table) -> (Vec<Listener>, Vec<Key>) {
+fn listeners(ledger: &Ledger, root: &mut Table, suffix: &str) -> (Vec<Listener>, Vec<Key>) {
     let mut listeners = Vec::new();
     for mut section in Section::open_all(ledger, root, "listener") {
         let address =
@@ -299,6 +315,7 @@ fn listeners(ledger: &Ledger, root: &mut Table) -> (Vec<Listener>, Vec<Key>) {
         let protocol = section.take("protocol", read::protocol).map(|keyed| keyed.value);
         section.close();
         let (Some(address), Some(service)) = (address, service) else { continue };
+        check_name(ledger, &service.key, &service.value, suffix);
         listeners.push((Listener { address: address.value, service: service.value, protocol }, address.key));
     }
     listeners.into_iter().unzip()

@@ -96,7 +96,12 @@ pub(super) fn parse(path: &Arc<Path>, text: &str) -> Result<Table, Vec<Problem>>
         place: lines.place(error.span().map_or(0, |span| span.start)),
         key: String::new(),
         what: format!("not valid TOML: {}", error.message()),
-        hint: "text needs quotes, a list is [\"a\", \"b\"], a section is [name], a repeated one [[name]]".to_owned(),
+        hint: if error.message().contains("duplicate key") {
+            "a key stands once in a section, and a section once in a file; [[service]] and [[listener]] may stand often"
+        } else {
+            "text needs quotes, a list is [\"a\", \"b\"], a section is [name], a repeated one [[name]]"
+        }
+        .to_owned(),
     };
     Err(errors.iter().map(problem).collect())
 }

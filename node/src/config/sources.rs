@@ -42,11 +42,12 @@ impl Sources {
         Place { source: Source::File(self.main_file()), line: None }
     }
 
-    /// Reads them all.
+    /// Reads them all; gives the variables and flags that name no key, too.
     ///
     /// # Errors
-    /// All files that cannot be read, all that is no TOML, all variables and flags that name no key.
-    pub(super) fn read(&self) -> Result<RawConfig, ConfigError> {
+    /// All files that cannot be read, all that is no TOML, and with them those variables and flags: what such a file
+    /// sets is not known, so that nothing can be said of the rest.
+    pub(super) fn read(&self) -> Result<(RawConfig, Vec<Problem>), ConfigError> {
         let mut raw = RawConfig::default();
         let mut problems = Vec::new();
         let main = self.main_file();
@@ -59,6 +60,7 @@ impl Sources {
                 Err(errors) => problems.extend(errors),
             }
         }
+        let is_whole = problems.is_empty();
         for (name, value) in &self.env {
             match variable(name, value) {
                 Ok(Some(key)) => raw.set(key, Source::Env(name.as_str().into()), value),
@@ -72,8 +74,10 @@ impl Sources {
                 Err(problem) => problems.push(problem),
             }
         }
-        ConfigError::check(problems)?;
-        Ok(raw)
+        if is_whole {
+            return Ok((raw, problems));
+        }
+        ConfigError::check(problems).map(|()| (raw, Vec::new()))
     }
 
     fn names_a_key(&self) -> bool {

@@ -162,10 +162,14 @@ fn gossip(survey: &Survey, own: SocketAddr) -> Vec<CheckReport> {
             format!("allow UDP from {} to their mesh.gossip_port, on their hosts and on the way to them", own.ip());
         reports.push(report("gossip", CheckState::Failed, found, hint));
     }
-    // Where nobody could tell, the keys or the versions are why.
-    if reports.is_empty() && !told.is_empty() {
-        reports
-            .push(well("gossip", format!("passes both ways between this node and the {} members asked", told.len())));
+    if reports.is_empty() {
+        reports.push(well(
+            "gossip",
+            match told.len() {
+                0 => "not known: none of the members asked could tell".to_owned(),
+                asked => format!("passes both ways between this node and the {asked} members asked"),
+            },
+        ));
     }
     reports
 }

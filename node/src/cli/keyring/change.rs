@@ -27,8 +27,8 @@ pub(super) async fn step(global: &Global, office: &Office, step: Step, force: bo
     if let Some(out) = &office.out {
         return write(global, &administrator, step, out);
     }
-    let report = take(global, &administrator, step, force, office.wait).await?;
-    told(global, &report)
+    let (report, epoch) = take(global, &administrator, step, force, office.wait).await?;
+    told(global, &report, Some(format!("epoch {epoch} {}", done(step))))
 }
 
 /// All that is left of a rotation.
@@ -48,11 +48,11 @@ pub(super) async fn rotate(global: &Global, office: &Office) -> Result<(), Failu
     };
     let mut report = None;
     for step in steps {
-        let after = take(global, &administrator, *step, false, office.wait).await?;
-        eprintln!("{}: revision {}, known to {}", done(*step), after.revision, known_to(&after));
+        let (after, epoch) = take(global, &administrator, *step, false, office.wait).await?;
+        eprintln!("epoch {epoch} {}: revision {}, known to {}", done(*step), after.revision, known_to(&after));
         report = Some(after);
     }
-    report.map_or(Ok(()), |report| told(global, &report))
+    report.map_or(Ok(()), |report| told(global, &report, None))
 }
 
 /// Brings a file to the mesh that `--out` wrote.
@@ -62,7 +62,7 @@ pub(super) async fn apply(global: &Global, file: &Path, wait: Wait) -> Result<()
     let state = KeyringState::decode(&*bytes).ok().filter(|state| state.signed.is_some());
     let state = state.ok_or_else(|| failed("no change of group keys".to_owned()))?;
     let report = bring(global, &state, wait).await?;
-    told(global, &report)
+    told(global, &report, None)
 }
 
 fn open(office: &Office) -> Result<Administrator, Failure> {
@@ -93,21 +93,21 @@ async fn standing(
     Ok((standing, report))
 }
 
-/// Makes a step and brings it to the mesh.
+/// Makes a step and brings it to the mesh. Gives the epoch that it was about, too.
 async fn take(
     global: &Global,
     administrator: &Administrator,
     step: Step,
     force: bool,
     wait: Wait,
-) -> Result<KeyringReport, Failure> {
+) -> Result<(KeyringReport, u32), Failure> {
     let (standing, report) = standing(global, administrator, wait).await?;
     let epoch = standing.epoch_of(step)?;
     if step != Step::Install && !force {
         ready(&report, step, epoch)?;
     }
     if matches!(step, Step::Use(_)) && standing.statement.in_use == epoch {
-        return Ok(report);
+        return Ok((report, epoch));
     }
     let next = standing.step(administrator, step)?;
     let report = bring(global, &next.state(administrator)?, wait).await;
@@ -115,7 +115,7 @@ async fn take(
     if report.is_ok() || report.as_ref().is_err_and(|failure| failure.exit() == Exit::TimedOut) {
         next.keep(administrator)?;
     }
-    report
+    report.map(|report| (report, epoch))
 }
 
 /// Is every member that is up ready for it?
@@ -173,20 +173,21 @@ fn write(global: &Global, administrator: &Administrator, step: Step, out: &Path)
 const fn done(step: Step) -> &'static str {
     match step {
         Step::Install => "installed",
-        Step::Use(_) => "in use",
+        Step::Use(_) => "is in use",
         Step::Remove(_) => "removed",
     }
 }
 
-fn told(global: &Global, report: &KeyringReport) -> Result<(), Failure> {
+fn told(global: &Global, report: &KeyringReport, done: Option<String>) -> Result<(), Failure> {
     let accepted = report.keys.iter().filter(|key| key.state != "removed").map(|key| key.epoch.to_string());
     let accepted: Vec<String> = accepted.collect();
     let value = json!({ "revision": report.revision, "in_use": report.in_use, "members": report.members.len() });
-    let rows = [
+    let mut rows = vec![
         ("revision", report.revision.to_string()),
         ("in use", format!("epoch {}", report.in_use)),
         ("accepted", accepted.join(", ")),
         ("known to", known_to(report)),
     ];
+    rows.splice(..0, done.map(|done| ("done", done)));
     deed(global.output, &report.revision.to_string(), &value, &rows)
 }

@@ -25,6 +25,21 @@ const CASES: &[(&str, &str)] = &[
         "starling.toml:2: node.name: 'a b' is not a node name: 1 to 63 of a-z, A-Z, 0-9, '.', '-' and '_', not starting \
          with '.' or '-'\n  hint: set node.name to the name that the certificate was issued for",
     ),
+    (
+        "[[service]]\nname = 'orders.mesh'\naddress = '127.0.0.1:8080'",
+        "starling.toml:2: service[0].name: 'orders.mesh' would be service orders in a namespace called mesh\n  hint: did you \
+         mean \"orders\"? .mesh is dns.suffix, for callers to append",
+    ),
+    (
+        "[[listener]]\naddress = '127.0.0.1:9001'\nservice = 'orders.mesh'",
+        "starling.toml:3: listener[0].service: 'orders.mesh' would be service orders in a namespace called mesh\n  hint: did \
+         you mean \"orders\"? .mesh is dns.suffix, for callers to append",
+    ),
+    (
+        "[mesh]\n[mesh]",
+        "starling.toml:2: not valid TOML: duplicate key\n  hint: a key stands once in a section, and a section once in a \
+         file; [[service]] and [[listener]] may stand often",
+    ),
     ("[node]\nname = 7", "starling.toml:2: node.name: expected text, found a number\n  hint: put it in quotes"),
     ("[node]\nzone = ''", "starling.toml:2: node.zone: is empty\n  hint: leave the key out to get the default"),
     ("[node]\nshards = 0", "starling.toml:2: node.shards: 0 is out of range\n  hint: write a number from 1 to 256"),

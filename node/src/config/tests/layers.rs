@@ -168,6 +168,24 @@ fn what_kubernetes_puts_into_the_environment_is_no_key() {
 }
 
 #[test]
+fn what_a_flag_or_a_variable_gets_wrong_hides_no_mistake_of_a_file() {
+    let files = Files::new("[node]\nshards = 0\n[meshh]\n");
+    let set = vec!["node.nmae=x".to_owned(), "mesh.seeds=foo".to_owned()];
+    let env = vec![("STARLING_NODE_ZNOE".to_owned(), "x".to_owned())];
+    let error = load(&Sources { env, set, ..files.sources() }, &host()).unwrap_err().to_string();
+    for mistake in ["'nmae'", "mesh.seeds", "'znoe'", "node.shards", "meshh"] {
+        assert!(error.contains(mistake), "{mistake}: {error}");
+    }
+    assert_eq!(
+        load(&Sources { set: vec!["node.nmae=x".to_owned()], ..Files::new("").sources() }, &host())
+            .unwrap_err()
+            .problems()
+            .len(),
+        1
+    );
+}
+
+#[test]
 fn variables_and_flags_that_name_no_key_are_errors() {
     let cases = [
         ("STARLING_NODE_NMAE", "x", "STARLING_NODE_NMAE: node has no key 'nmae'\n  hint: did you mean 'name'?"),
@@ -263,7 +281,8 @@ fn what_the_certificate_does_not_allow_is_an_error_with_its_key() {
         error,
         "starling.toml:2: node.name: 'web-2' is not the name in the certificate, 'web-1'\n  hint: write that name, or \
          issue a certificate for this one\nstarling.toml:7: service[1].name: the certificate does not let this node run \
-         'orders'; it names ns/default/svc/web\n  hint: starling ca issue --name web-1 --service orders … makes one that \
-         does"
+         'orders'; it names ns/default/svc/web\n  hint: issue it anew with all its \
+         services: starling ca issue --name web-1 --service orders (and one --service for each other) --dir CA --out \
+         /etc/starling/identity --force"
     );
 }
