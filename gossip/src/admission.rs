@@ -239,3 +239,60 @@ impl Peer {
         self.accusers.clear();
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)]
+mod tests {
+    use super::*;
+    use crate::Config;
+    use starling_proto::NodeAddress;
+
+    fn node(n: usize) -> NodeId {
+        NodeId::of_key(&n.to_be_bytes())
+    }
+
+    fn name(n: usize) -> SpiffeId {
+        format!("spiffe://demo.example/node/n{n}").parse().unwrap()
+    }
+
+    /// Has the n-th node admitted, and up.
+    fn admit(admission: &mut Admission, n: usize, now: Instant) {
+        let verified = VerifiedCredential {
+            spiffe: name(n),
+            gossip_key: [0; 32],
+            node_id: node(n),
+            issued_at: 1,
+            services: Vec::new(),
+        };
+        let address = NodeAddress { ip: [10, 0, 0, 1].into(), gossip_port: 1, quic_port: 2 };
+        let identity = MemberIdentity { node_id: node(n), address, generation: Generation(1), rejoin: 0, cell: 0 };
+        assert_eq!(admission.admit(Proof { credential: Bytes::new(), verified }, identity, 0, now), []);
+        admission.set_state(node(n), State::Alive, now);
+    }
+
+    #[test]
+    fn a_mesh_of_five_hundred_refuses_the_next_by_an_error_that_names_it_and_keeps_those_it_has() {
+        let (mut admission, now) = (Admission::new(Config::MEMBER_LIMIT), Instant::now());
+        // This node is one of them.
+        for n in 1..500 {
+            assert_eq!(admission.check_room(node(n), &name(n), 0), Ok(()), "member {}", n + 1);
+            admit(&mut admission, n, now);
+        }
+        let room = |admission: &Admission, n| admission.check_room(node(n), &name(n), 0);
+        let full = Refusal::MemberLimit { limit: 500 };
+        assert_eq!((admission.up(), room(&admission, 500)), (499, Err(full.clone())));
+        assert!(full.to_string().contains("500 members") && full.to_string().contains("gossip.member_limit"), "{full}");
+        // Members that come again, as new as they may be, and however they are.
+        assert!((1..500).all(|n| room(&admission, n) == Ok(())));
+        admission.set_state(node(1), State::Suspect, now);
+        assert_eq!((room(&admission, 1), room(&admission, 500)), (Ok(()), Err(full.clone())));
+        // One that is down or has left makes room, for itself or for another; and a candidate takes it.
+        for gone in [State::Down, State::Left] {
+            admission.set_state(node(1), gone, now);
+            assert_eq!((room(&admission, 1), room(&admission, 500)), (Ok(()), Ok(())), "{gone}");
+            assert_eq!(admission.check_room(node(500), &name(500), 1), Err(full.clone()), "{gone}");
+        }
+        admit(&mut admission, 500, now);
+        assert_eq!((room(&admission, 500), room(&admission, 1)), (Ok(()), Err(full)));
+    }
+}

@@ -166,4 +166,102 @@ mod tests {
         assert!(busiest.max() < Some(75), "{many:?}");
         assert!(many[249] <= timings.redial_later);
     }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Down,
+        Gone,
+        /// The time for the next dial; for the next announce; and before either.
+        Dial,
+        Knock,
+        TooEarly,
+    }
+
+    const STEPS: [Step; 5] = [Step::Down, Step::Gone, Step::Dial, Step::Knock, Step::TooEarly];
+
+    /// Whether it is dialed or sent an announce, and when it is dialed after that.
+    #[derive(Debug, PartialEq, Eq)]
+    enum After {
+        /// It is up, or nobody knows it.
+        Never,
+        /// As before.
+        Same,
+        /// It was sent an announce, and is dialed as before.
+        Knocked,
+        /// It was dialed, and is again within a second or so, or in ten.
+        Soon,
+        Late,
+    }
+
+    /// A member that is up, down since just now, for half a minute, and for two: at the moment before it is tried.
+    fn states(
+        node: NodeId,
+        timings: &Timings,
+        rng: &mut StdRng,
+        start: Instant,
+    ) -> [(&'static str, Redials, Instant); 4] {
+        [("up", None), ("just down", Some(0)), ("down for 30 s", Some(30)), ("down for 120 s", Some(120))].map(
+            |(name, seconds)| {
+                let mut redials = Redials::default();
+                let Some(seconds) = seconds else { return (name, redials, start) };
+                redials.on_down(node, 5, timings, rng, start);
+                while let Some(at) = redials.next().filter(|at| *at < start + Duration::from_secs(seconds)) {
+                    redials.take_due(5, timings, rng, at);
+                    redials.take_knock(5, timings, rng, at);
+                }
+                let now = redials.next().and_then(|at| at.checked_sub(Duration::from_millis(1))).expect("it is down");
+                (name, redials, now)
+            },
+        )
+    }
+
+    #[test]
+    fn every_input_moves_every_member_as_the_table_says() {
+        use After::{Knocked, Late, Never, Same, Soon};
+        let table = |step| match step {
+            Step::Down => [Soon, Same, Same, Same],
+            Step::Gone => [Never, Never, Never, Never],
+            Step::Dial => [Never, Soon, Soon, Late],
+            Step::Knock => [Never, Knocked, Knocked, Knocked],
+            Step::TooEarly => [Never, Same, Same, Same],
+        };
+        let (node, timings, start) = (NodeId::of_key(b"a"), Timings::default(), Instant::now());
+        let mut rng = StdRng::seed_from_u64(1);
+        for step in STEPS {
+            let states = states(node, &timings, &mut rng, start);
+            for ((state, mut redials, now), expected) in states.into_iter().zip(table(step)) {
+                let dial = |redials: &Redials| redials.down.get(&node).map(|redial| redial.next);
+                let (before, mut at, mut knocked) = (dial(&redials), now, None);
+                match step {
+                    Step::Down => redials.on_down(node, 5, &timings, &mut rng, now),
+                    Step::Gone => redials.on_gone(node),
+                    Step::Dial => {
+                        at = before.unwrap_or(now);
+                        let dialed = redials.take_due(5, &timings, &mut rng, at);
+                        assert_eq!(dialed, Vec::from_iter(before.map(|_| node)), "{state}");
+                    }
+                    Step::Knock => {
+                        at = redials.knock.unwrap_or(now);
+                        knocked = redials.take_knock(5, &timings, &mut rng, at);
+                    }
+                    Step::TooEarly => {
+                        assert_eq!(redials.take_due(5, &timings, &mut rng, now), []);
+                        assert_eq!(redials.take_knock(5, &timings, &mut rng, now), None);
+                    }
+                }
+                let after = match dial(&redials) {
+                    None => Never,
+                    Some(next) if Some(next) == before => knocked.map_or(Same, |_| Knocked),
+                    Some(next) if next <= at + Duration::from_millis(1_200) => Soon,
+                    Some(next) => {
+                        assert!((at + Duration::from_secs(8)..at + Duration::from_secs(12)).contains(&next));
+                        Late
+                    }
+                };
+                assert_eq!(after, expected, "{state}, {step:?}");
+                let tried = (redials.due.len(), redials.knock.is_some());
+                assert_eq!(tried, (redials.down.len(), !redials.down.is_empty()), "{state}, {step:?}");
+            }
+        }
+    }
 }

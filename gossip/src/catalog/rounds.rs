@@ -71,4 +71,58 @@ mod tests {
         rounds.on_behind(true);
         assert!(rounds.may_begin(one, after(66)));
     }
+
+    /// When the last round began.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Last {
+        Never,
+        JustNow,
+        LongAgo,
+    }
+
+    #[test]
+    fn whether_a_round_may_begin_is_as_the_table_says_in_every_state() {
+        use Last::{JustNow, LongAgo, Never};
+        const YES: bool = true;
+        const NO: bool = false;
+        let (this, other) = (SocketAddr::from(([10, 0, 0, 1], 1)), SocketAddr::from(([10, 0, 0, 2], 1)));
+        let round = Duration::from_secs(3);
+        let long_ago = Instant::now();
+        let now = long_ago + 20 * round;
+        // Is something missing, is a round with this peer wanted, when was the last; and may one with it begin, and one with
+        // another?
+        for ((missing, wanted, last), expected) in [
+            ((YES, YES, Never), (YES, YES)),
+            ((YES, YES, JustNow), (YES, YES)),
+            ((YES, YES, LongAgo), (YES, YES)),
+            ((YES, NO, Never), (YES, YES)),
+            ((YES, NO, JustNow), (YES, YES)),
+            ((YES, NO, LongAgo), (YES, YES)),
+            ((NO, YES, Never), (YES, YES)),
+            ((NO, YES, JustNow), (YES, NO)),
+            ((NO, YES, LongAgo), (YES, YES)),
+            ((NO, NO, Never), (YES, YES)),
+            ((NO, NO, JustNow), (NO, NO)),
+            ((NO, NO, LongAgo), (YES, YES)),
+        ] {
+            let machine = || {
+                let mut rounds = Rounds::new(round);
+                match last {
+                    Never => {}
+                    JustNow => assert!(rounds.may_begin(other, now)),
+                    LongAgo => assert!(rounds.may_begin(other, long_ago)),
+                }
+                rounds.on_behind(missing);
+                if wanted {
+                    rounds.want(this);
+                }
+                rounds
+            };
+            let (mut rounds, mut others) = (machine(), machine());
+            let may = (rounds.may_begin(this, now), others.may_begin(other, now));
+            assert_eq!(may, expected, "{missing}, {wanted}, {last:?}");
+            // Whatever was wanted of this peer is done, and what is wanted of it is not done by a round with another.
+            assert_eq!((rounds.may_begin(this, now), others.may_begin(this, now)), (missing, missing || wanted));
+        }
+    }
 }

@@ -85,6 +85,8 @@ impl Engine {
     /// Renews if the time for it has come.
     pub(super) fn renew_if_due(&mut self, now: Instant) {
         if self.renewal.due.is_some_and(|due| due <= now) {
+            // One that leaves takes no new identity, and must not be woken for it for ever.
+            self.renewal.due = None;
             self.want_renewal(now);
         }
     }
@@ -202,6 +204,9 @@ impl Engine {
 
     fn take_identity(&mut self, identity: MemberIdentity, now: Instant) {
         self.me.identity = identity;
+        // Whatever was said of the one before is over with it.
+        self.renewal.due = None;
+        self.renewal.told.clear();
         if identity.rejoin >= self.me.rejoin_reserved || identity.rejoin == 0 {
             self.me.rejoin_reserved = identity.rejoin.saturating_add(REJOIN_BLOCK);
             self.publish.remember_own = true;
@@ -222,3 +227,7 @@ impl Engine {
         self.out.push(Output::Dial { node: Some(identity.node_id), at: identity.address.quic() });
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)]
+mod tests;

@@ -145,4 +145,71 @@ mod tests {
         let looked = (0..2_000).filter(|ms| exchange.may_look(start + Duration::from_millis(*ms))).count();
         assert_eq!(looked, 4);
     }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        /// A packet with our mark, and with another.
+        OwnMark,
+        OtherMark,
+        Noted,
+        Started,
+        OwnKeysChanged,
+        Forgotten,
+    }
+
+    const STEPS: [Step; 6] =
+        [Step::OwnMark, Step::OtherMark, Step::Noted, Step::Started, Step::OwnKeysChanged, Step::Forgotten];
+
+    #[test]
+    #[allow(clippy::disallowed_methods)]
+    fn every_input_moves_every_peer_as_the_table_says() {
+        const YES: bool = true;
+        const NO: bool = false;
+        let (node, start) = (NodeId::from_bytes([1; 16]), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        // Peers of whom nothing is known; that agree; whose mark is another, and who were asked just now, a second ago, and
+        // for the seventh time just now: each with the time.
+        let states = || {
+            let asked = |times: &[u64]| {
+                let mut exchange = Exchange::default();
+                assert!(times.iter().all(|seconds| exchange.on_mark(node, 9, 7, at(*seconds))));
+                exchange
+            };
+            let mut agreed = Exchange::default();
+            agreed.on_mark(node, 7, 7, start);
+            [
+                ("unknown", Exchange::default(), at(0)),
+                ("agreed", agreed, at(0)),
+                ("asked", asked(&[0]), at(0)),
+                ("asked before", asked(&[0]), at(1)),
+                ("asked often", asked(&[0, 1, 3, 7, 15, 31, 63]), at(63)),
+            ]
+        };
+        let (own, other, ninth) = (Some(7), Some(8), Some(9));
+        // Does an exchange begin, which mark is known, and in how many seconds may the next begin?
+        let table = |step| match step {
+            Step::OwnMark => [(NO, own, 0), (NO, own, 0), (NO, own, 0), (NO, own, 0), (NO, own, 0)],
+            Step::OtherMark => [(YES, other, 1), (YES, other, 1), (NO, other, 1), (YES, other, 2), (NO, other, 60)],
+            Step::Noted => [(NO, other, 0), (NO, other, 0), (NO, other, 1), (NO, other, 0), (NO, other, 60)],
+            Step::Started => [(YES, None, 1), (YES, own, 1), (NO, ninth, 1), (YES, ninth, 2), (NO, ninth, 60)],
+            Step::OwnKeysChanged => [(NO, None, 0), (NO, own, 0), (NO, ninth, 0), (NO, ninth, 0), (NO, ninth, 0)],
+            Step::Forgotten => [(NO, None, 0); 5],
+        };
+        for step in STEPS {
+            for ((state, mut exchange, now), expected) in states().into_iter().zip(table(step)) {
+                let mut begins = false;
+                match step {
+                    Step::OwnMark => begins = exchange.on_mark(node, 7, 7, now),
+                    Step::OtherMark => begins = exchange.on_mark(node, 8, 7, now),
+                    Step::Noted => exchange.note(node, 8),
+                    Step::Started => begins = exchange.start(node, now),
+                    Step::OwnKeysChanged => exchange.on_change(),
+                    Step::Forgotten => exchange.forget(node),
+                }
+                let next = exchange.peers.get(&node).and_then(|known| known.next).map_or(now, |next| next.max(now));
+                let after = (begins, exchange.mark(node), (next - now).as_secs());
+                assert_eq!(after, expected, "{state}, {step:?}");
+            }
+        }
+    }
 }

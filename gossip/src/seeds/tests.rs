@@ -120,3 +120,103 @@ fn a_loss_has_those_looked_at_who_were_met_and_nobody_else() {
         assert_eq!(seeds.poll_timeout(), expected, "{sought:?}");
     }
 }
+
+/// What is asked of a machine with one target.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Due,
+    Result(Sought),
+    Loss,
+    /// What a loss leaves of the pause shows in the one after the next look.
+    LossThenSilence,
+    HintsForgotten,
+}
+
+const STEPS: [Step; 9] = [
+    Step::Due,
+    Step::Result(Sought::Met),
+    Step::Result(Sought::Admitted),
+    Step::Result(Sought::Refused),
+    Step::Result(Sought::Lost),
+    Step::Result(Sought::Silent),
+    Step::Loss,
+    Step::LossThenSilence,
+    Step::HintsForgotten,
+];
+
+/// Where the target stands after that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    Dropped,
+    UnderWay,
+    /// It is due in so many milliseconds.
+    In(u128),
+    /// The same, and the last look found a member that is up.
+    MetIn(u128),
+}
+
+fn after(seeds: &Seeds<u8>, now: Instant) -> After {
+    let Some(target) = seeds.targets.get(&1) else { return After::Dropped };
+    match target.due.map(|due| (due - now).as_millis()) {
+        None => After::UnderWay,
+        Some(due) if target.met => After::MetIn(due),
+        Some(due) => After::In(due),
+    }
+}
+
+/// One target in each state, all at `now`. A hint that is met is gone: there is none.
+fn states(now: Instant) -> [(&'static str, Seeds<u8>); 7] {
+    let looked = |mut seeds: Seeds<u8>, sought, times: usize, under_way: bool| {
+        (0..times).for_each(|_| seeds.on_result(&1, sought, 0.0, now));
+        if under_way {
+            seeds.poll_due(now + Duration::from_mins(2));
+        }
+        seeds
+    };
+    let seed = || seeds(&[1], &[], now);
+    let hint = || seeds(&[], &[1], now);
+    [
+        ("a new seed", seed()),
+        ("a seed, silent thrice", looked(seed(), Sought::Silent, 3, false)),
+        ("a seed, long met", looked(seed(), Sought::Met, 7, false)),
+        ("a seed, long met and looked at", looked(seed(), Sought::Met, 7, true)),
+        ("a new hint", hint()),
+        ("a hint, long silent", looked(hint(), Sought::Silent, 12, false)),
+        ("a hint, long silent and looked at", looked(hint(), Sought::Silent, 12, true)),
+    ]
+}
+
+#[test]
+fn every_input_moves_every_target_as_the_table_says() {
+    use After::{Dropped, In, MetIn, UnderWay};
+    let now = Instant::now();
+    let table = |step| match step {
+        Step::Due => [UnderWay; 7],
+        Step::Result(Sought::Met) => {
+            [MetIn(5_000), MetIn(5_000), MetIn(120_000), MetIn(120_000), Dropped, Dropped, Dropped]
+        }
+        Step::Result(Sought::Admitted) => [In(5_000), In(5_000), In(120_000), In(120_000), Dropped, Dropped, Dropped],
+        Step::Result(Sought::Refused | Sought::Lost) => {
+            [In(100), In(800), In(30_000), In(30_000), In(100), In(120_000), In(120_000)]
+        }
+        Step::Result(Sought::Silent) => [In(100), In(800), In(6_000), In(6_000), In(100), In(120_000), In(120_000)],
+        Step::Loss => [In(0), In(400), MetIn(5_000), UnderWay, In(50), In(120_000), UnderWay],
+        Step::LossThenSilence => [In(100), In(800), In(5_000), In(5_000), In(100), In(120_000), In(120_000)],
+        Step::HintsForgotten => [In(0), In(400), MetIn(120_000), UnderWay, Dropped, Dropped, Dropped],
+    };
+    for step in STEPS {
+        for ((state, mut seeds), expected) in states(now).into_iter().zip(table(step)) {
+            match step {
+                Step::Due => drop(seeds.poll_due(now + Duration::from_mins(2))),
+                Step::Result(sought) => seeds.on_result(&1, sought, 0.0, now),
+                Step::Loss => seeds.hasten(now),
+                Step::LossThenSilence => {
+                    seeds.hasten(now);
+                    seeds.on_result(&1, Sought::Silent, 0.0, now);
+                }
+                Step::HintsForgotten => seeds.forget_hints(),
+            }
+            assert_eq!(after(&seeds, now), expected, "{state}, {step:?}");
+        }
+    }
+}

@@ -10,7 +10,7 @@ use starling_proto::mesh::v1;
 use super::World;
 use super::adversary::Forged;
 use crate::swim::SwimIdentity;
-use crate::{Event, Input, Lifeguard, Liveness, State};
+use crate::{Event, Input, Lifeguard, Liveness, State, Timings};
 
 const SEEDS: std::ops::Range<u64> = 0..6;
 
@@ -295,21 +295,31 @@ fn probes_that_are_answered_heal_and_those_that_nobody_hears_hurt() {
     assert_eq!(world.liveness(0).health, 0);
 }
 
+/// How long node 0 suspects one that died before it takes it for down, in milliseconds, if so many others say the same.
+/// Nobody but node 0 probes: who confirms it is up to the test.
+fn suspected_for(seed: u64, confirm: usize) -> u128 {
+    let mut world = World::new(seed);
+    for n in 0..5 {
+        world.timings.probe_period = if n == 0 { Timings::default().probe_period } else { secs(3_600) };
+        world.add(&format!("n{n}"));
+    }
+    (1..5).for_each(|n| world.dial(n, 0));
+    assert!(world.run_until(secs(10), World::all_alive).is_some(), "{}", world.table());
+    world.kill(4);
+    assert!(world.run_until(secs(10), |world| world.sees(0, 4) == Some(State::Suspect)).is_some());
+    (1..=confirm).for_each(|n| world.accuse(n, 0, 4, 0));
+    world.run_until(secs(30), |world| world.sees(0, 4) == Some(State::Down)).unwrap().as_millis()
+}
+
 #[test]
 fn the_more_confirm_a_suspicion_the_sooner_it_ends() {
-    // How long after its death a member is down, by how many watch it.
-    let took = |size: usize| {
-        let times = SEEDS.map(|seed| {
-            let mut world = World::mesh(seed, size);
-            world.kill(size - 1);
-            let down = |world: &World| (0..size - 1).any(|n| world.sees(n, size - 1) == Some(State::Down));
-            world.run_until(secs(30), down).unwrap()
-        });
-        let sum: Duration = times.into_iter().sum();
-        sum / u32::try_from(SEEDS.end).unwrap()
-    };
-    let (few, many) = (took(5), took(12));
-    assert!(few < secs(5) && many < secs(5), "{few:?} {many:?}");
+    for seed in SEEDS {
+        let times = [0, 1, 2, 3].map(|confirm| suspected_for(seed, confirm));
+        // 7 s for one alone and 1.2 s for as many as are expected, in logarithmic steps (Lifeguard, section IV.B).
+        for (took, expected) in times.into_iter().zip([7_000, 4_100, 2_403, 1_200]) {
+            assert!(took.abs_diff(expected) <= 10, "seed {seed}: {times:?}");
+        }
+    }
 }
 
 #[test]

@@ -32,6 +32,25 @@ fn the_member_over_the_limit_is_refused_with_an_error_that_names_it() {
 }
 
 #[test]
+fn a_mesh_of_five_hundred_is_full_and_its_members_may_join_again() {
+    let mut world = World::new(1);
+    let joining: Vec<_> = (0..501).map(|n| world.add(&format!("n{n}"))).collect();
+    let join = |world: &mut World, n: usize| {
+        let state = world.nodes[n].engine.join_state(None);
+        world.input(0, Input::Joined { peer: spiffe(&format!("n{n}")), state });
+        world.nodes[0].refused.len()
+    };
+    for n in &joining[1..500] {
+        assert_eq!(join(&mut world, *n), 0, "member {}", n + 1);
+    }
+    assert_eq!(join(&mut world, 500), 1);
+    assert_eq!(world.nodes[0].refused, [Refusal::MemberLimit { limit: 500 }]);
+    assert_eq!((world.sees(0, 499), world.sees(0, 500)), (Some(State::Alive), None));
+    assert_eq!((join(&mut world, 1), join(&mut world, 499)), (1, 1));
+    assert_eq!(world.nodes[0].engine.view().members.len(), 500);
+}
+
+#[test]
 fn a_second_node_with_the_name_of_a_live_one_is_refused() {
     let mut world = World::new(1);
     let (a, b, c) = (world.add("a"), world.add("b"), world.add("b"));
