@@ -1,6 +1,6 @@
-//! What it sends to gossip ports.
+//! What it sends to gossip ports. Each says how often it did it.
 
-use std::net::IpAddr;
+use std::time::Instant;
 
 use bytes::Bytes;
 use prost::Message;
@@ -9,22 +9,18 @@ use starling_gossip::raw::{self, SwimState};
 use starling_proto::mesh::v1;
 use starling_proto::{Generation, MemberIdentity};
 
+use crate::PAUSE;
 use crate::member::Member;
+use crate::mint::Minted;
 
-/// One attack on a victim. Says which.
-pub(crate) fn attack(member: &mut Member, victim: IpAddr) -> &'static str {
-    let Some(victim) = member.at(victim) else { return "nobody" };
-    match member.rng.random_range(0..7) {
-        0 | 1 => lie(member, victim),
-        2 => threaten(member, victim),
-        3 => accuse(member, victim),
-        4 => forge(member, victim),
-        5 => replay(member, victim),
-        _ => flood(member, victim),
-    }
-}
+/// Packets of one flood: more than a node looks into of one member at once.
+const FLOOD: usize = 1_200;
+/// Packets of accusations at a time.
+const ACCUSATIONS: usize = 80;
+/// Identities that greet between two pauses.
+const SLICE: usize = 20;
 
-fn lie(member: &mut Member, to: MemberIdentity) -> &'static str {
+pub(crate) async fn lie(member: &mut Member, to: MemberIdentity) -> u64 {
     let own = *member.engine.identity();
     let choice = member.rng.random_range(0..4);
     let lies = member.others().into_iter().map(|other| match choice {
@@ -40,11 +36,10 @@ fn lie(member: &mut Member, to: MemberIdentity) -> &'static str {
     let lies = lies.collect::<Vec<_>>();
     let mut packet = member.packet(to.node_id);
     packet.swim = raw::gossip(own, to, &lies).unwrap_or_default();
-    member.send(to.address.gossip(), &packet);
-    "lies about members"
+    member.send(to.address.gossip(), &packet).await
 }
 
-fn threaten(member: &mut Member, to: MemberIdentity) -> &'static str {
+pub(crate) async fn threaten(member: &mut Member, to: MemberIdentity) -> u64 {
     let own = *member.engine.identity();
     let mut packet = member.packet(to.node_id);
     packet.swim = raw::gossip(own, to, &[(to, u16::MAX, SwimState::Down)]).unwrap_or_default();
@@ -52,8 +47,7 @@ fn threaten(member: &mut Member, to: MemberIdentity) -> &'static str {
     packet.catalog_hash = 1;
     packet.keyring = u64::MAX;
     packet.load = Some(v1::LoadSummary { in_flight: u32::MAX, overload: u32::MAX, ..Default::default() });
-    member.send(to.address.gossip(), &packet);
-    "told that it is down"
+    member.send(to.address.gossip(), &packet).await
 }
 
 fn notice(member: &mut Member, kind: v1::NoticeKind, body: &impl Message) -> v1::Notice {
@@ -71,26 +65,30 @@ fn notice(member: &mut Member, kind: v1::NoticeKind, body: &impl Message) -> v1:
     notice
 }
 
-fn accuse(member: &mut Member, to: MemberIdentity) -> &'static str {
-    let mut packet = member.packet(to.node_id);
-    for other in member.others().into_iter().take(3) {
-        let body = v1::Accusation {
-            accused: Some((&other).into()),
-            incarnation: u16::MAX.into(),
-            reason: v1::AccusationReason::ProbeFailed.into(),
-            failed: 1,
-            observed: 1,
-        };
-        packet.notices.push(notice(member, v1::NoticeKind::Accusation, &body));
+/// More than it may: each of others, again and again.
+pub(crate) async fn accuse(member: &mut Member, to: MemberIdentity) -> u64 {
+    let mut told = 0;
+    for _ in 0..ACCUSATIONS {
+        let mut packet = member.packet(to.node_id);
+        for other in member.others().into_iter().filter(|other| other.node_id != to.node_id).take(3) {
+            let body = v1::Accusation {
+                accused: Some((&other).into()),
+                incarnation: u16::MAX.into(),
+                reason: v1::AccusationReason::ProbeFailed.into(),
+                failed: 1,
+                observed: 1,
+            };
+            packet.notices.push(notice(member, v1::NoticeKind::Accusation, &body));
+        }
+        told += member.send(to.address.gossip(), &packet).await;
     }
-    member.send(to.address.gossip(), &packet);
-    "accusations"
+    told
 }
 
 /// In the name of another, whom it tells its victim of.
-fn forge(member: &mut Member, to: MemberIdentity) -> &'static str {
+pub(crate) async fn forge(member: &mut Member, to: MemberIdentity) -> u64 {
     let others = member.others();
-    let Some(other) = others.iter().find(|other| other.node_id != to.node_id) else { return "nobody" };
+    let Some(other) = others.iter().find(|other| other.node_id != to.node_id) else { return 0 };
     let body = v1::Departure { identity: Some(other.into()), reason: "bye".to_owned() };
     let own = notice(member, v1::NoticeKind::Departure, &body);
     let mut forged = own.clone();
@@ -98,37 +96,79 @@ fn forge(member: &mut Member, to: MemberIdentity) -> &'static str {
     forged.generation = other.generation.0;
     let dismissal = v1::Dismissal { identity: Some(other.into()), prune: true, reason: String::new() };
     let dismissal = notice(member, v1::NoticeKind::Dismissal, &dismissal);
+    let mut packets = Vec::new();
     for said in [own, forged, dismissal] {
         let mut packet = member.packet(to.node_id);
         packet.notices.push(said);
-        member.send(to.address.gossip(), &packet);
+        packets.push(packet);
     }
     let mut packet = member.packet(to.node_id);
     packet.sender = other.node_id.to_bytes();
     packet.generation = other.generation.0;
     packet.counter = u64::MAX;
-    member.send(to.address.gossip(), &packet);
+    packets.push(packet);
     let mut packet = member.packet(to.node_id);
     packet.swim = raw::gossip(*other, to, &[]).unwrap_or_default();
-    member.send(to.address.gossip(), &packet);
+    packets.push(packet);
     let mut packet = member.packet(to.node_id);
     packet.swim = (0..200).map(|_| member.rng.random::<u8>()).collect();
-    member.send(to.address.gossip(), &packet);
-    "in the name of others"
-}
-
-/// What others sent to it goes to a third, and back.
-fn replay(member: &mut Member, to: MemberIdentity) -> &'static str {
-    for bytes in member.captured.iter().rev().take(30) {
-        member.send_bytes(to.address.gossip(), bytes);
+    packets.push(packet);
+    let mut told = 0;
+    for packet in &packets {
+        told += member.send(to.address.gossip(), packet).await;
     }
-    "replays"
+    told
 }
 
-fn flood(member: &mut Member, to: MemberIdentity) -> &'static str {
-    for _ in 0..60 {
+/// What others sent to it goes to a third, and back; and what it sent itself once more.
+pub(crate) async fn replay(member: &mut Member, to: MemberIdentity) -> u64 {
+    let at = to.address.gossip();
+    let packet = member.packet(to.node_id);
+    let own = member.seal(&packet);
+    if let Some(own) = &own {
+        member.send_bytes(at, own).await;
+    }
+    let captured: Vec<Bytes> = member.captured.iter().rev().take(30).cloned().collect();
+    let mut replayed = 0;
+    for bytes in own.iter().chain(&captured) {
+        replayed += member.send_bytes(at, bytes).await;
+    }
+    replayed
+}
+
+/// More than is looked into of one.
+pub(crate) async fn flood(member: &mut Member, to: MemberIdentity) -> u64 {
+    let mut sent = 0;
+    for _ in 0..FLOOD {
         let packet = member.packet(to.node_id);
-        member.send(to.address.gossip(), &packet);
+        sent += member.send(to.address.gossip(), &packet).await;
     }
-    "floods"
+    sent
+}
+
+/// Identities it made up greet a node from its own address, each with a good certificate and a signature of its own.
+pub(crate) async fn greet(member: &mut Member, to: MemberIdentity, minted: &[Minted]) -> u64 {
+    let mut sent = 0;
+    for slice in minted.chunks(SLICE) {
+        for one in slice {
+            let identity = one.identity(member.engine.identity());
+            let packet = v1::Packet {
+                version: 1,
+                sender: identity.node_id.to_bytes(),
+                destination: to.node_id.to_bytes(),
+                generation: identity.generation.0,
+                counter: 1,
+                swim: raw::gossip(identity, to, &[]).unwrap_or_default(),
+                credential: one.credential.clone(),
+                ..Default::default()
+            };
+            let nonce = member.rng.random();
+            if let Some(bytes) = raw::seal(&packet, &one.key, &member.keyring, nonce) {
+                sent += member.send_bytes(to.address.gossip(), &bytes).await;
+            }
+        }
+        // The victim's socket has no room for all at once.
+        member.run_until(Instant::now() + PAUSE).await;
+    }
+    sent
 }

@@ -2,6 +2,7 @@
 //! think of meanwhile: `hostile_member IDENTITY OWN_IP SECONDS VICTIM_IP...`. Says when it begins; its last line counts what
 //! it did, by kind. For the tests of whole nodes.
 
+mod attack;
 mod datagrams;
 mod member;
 mod mint;
@@ -13,14 +14,19 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use rand::RngExt;
 
+use attack::Attack;
 use member::Member;
+use mint::Mint;
 
 pub(crate) const GOSSIP: u16 = 7_946;
 pub(crate) const QUIC: u16 = 7_947;
 /// Between two attacks.
-const PAUSE: Duration = Duration::from_millis(20);
+pub(crate) const PAUSE: Duration = Duration::from_millis(20);
+/// Times that each victim meets each kind of attack at least.
+const ROUNDS: usize = 4;
+/// Identities it makes up.
+const MINTED: usize = 2_500;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
@@ -30,8 +36,8 @@ async fn main() -> anyhow::Result<()> {
     };
     let victims: Vec<IpAddr> = victims.iter().map(|ip| ip.parse()).collect::<Result<_, _>>()?;
     let identity = Path::new(identity);
+    let mut mint = Mint::strike(identity, MINTED).context("minted identities")?;
     let mut member = Member::start(identity, own.parse()?).await?;
-    let minted = mint::credentials(identity, 30).context("minted identities")?;
     while member.joined.len() < victims.len() {
         for victim in &victims {
             member.join(SocketAddr::new(*victim, QUIC)).await;
@@ -40,16 +46,19 @@ async fn main() -> anyhow::Result<()> {
     }
     println!("joined");
     let (mut did, end) = (BTreeMap::<&str, u64>::new(), Instant::now() + Duration::from_secs(seconds.parse()?));
-    while Instant::now() < end {
-        let victim = victims[member.rng.random_range(0..victims.len())];
-        let what = if member.rng.random_bool(0.8) {
-            datagrams::attack(&mut member, victim)
-        } else {
-            streams::attack(&mut member, victim, &minted).await
+    // Each kind on each victim so often, whatever time that takes; then as chance has it.
+    let round = || Attack::ALL.into_iter().flat_map(|attack| victims.iter().map(move |victim| (attack, *victim)));
+    let mut first = (0..ROUNDS).flat_map(|_| round());
+    loop {
+        let (attack, victim) = match first.next() {
+            Some(next) => next,
+            None if Instant::now() < end => Attack::draw(&mut member.rng, &victims),
+            None => break,
         };
-        *did.entry(what).or_default() += 1;
+        *did.entry(attack.name()).or_default() += attack.perform(&mut member, victim, &mut mint).await;
         member.run_until(Instant::now() + PAUSE).await;
     }
+    did.insert("asked for others", member.misled);
     let did: Vec<String> = did.iter().map(|(what, times)| format!("\"{what}\": {times}")).collect();
     println!("{{{}}}", did.join(", "));
     Ok(())

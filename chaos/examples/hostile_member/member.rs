@@ -48,6 +48,8 @@ pub(crate) struct Member {
     /// Whose states were exchanged.
     pub(crate) joined: BTreeSet<SocketAddr>,
     pub(crate) notices: u64,
+    /// Datagrams to others that came here, since somebody said that they are here.
+    pub(crate) misled: u64,
     counter: u64,
     socket: UdpSocket,
     dialer: Dialer,
@@ -84,6 +86,7 @@ impl Member {
             captured: VecDeque::new(),
             joined: BTreeSet::new(),
             notices: 1 << 20,
+            misled: 0,
             counter: 0,
             socket: UdpSocket::bind((ip, GOSSIP)).await?,
             dialer: Dialer::bind(ip, &Tls::try_new(&identity)?, &Limits::default())?,
@@ -93,17 +96,13 @@ impl Member {
 
     /// The node at an address, as the engine knows it.
     pub(crate) fn at(&self, ip: IpAddr) -> Option<MemberIdentity> {
-        let view = self.engine.view();
-        let member = view.members.values().find(|member| member.address.ip == ip)?;
-        let (address, generation) = (member.address, member.generation);
-        Some(MemberIdentity { node_id: member.id, address, generation, rejoin: 0, cell: 0 })
+        self.others().into_iter().find(|other| other.address.ip == ip)
     }
 
-    /// All others, as the engine knows them.
+    /// All others in the identities they have now: what is said of one they gave up is not even looked at.
     pub(crate) fn others(&self) -> Vec<MemberIdentity> {
-        let view = self.engine.view();
-        let others = view.members.values().filter(|member| member.id != view.this);
-        others.filter_map(|member| self.at(member.address.ip)).collect()
+        let members = self.engine.join_state(None).members.into_iter();
+        members.filter_map(|member| MemberIdentity::try_from(member.identity.as_ref()?).ok()).collect()
     }
 
     /// A packet for a node, good but for what the caller puts in.
@@ -120,15 +119,21 @@ impl Member {
         }
     }
 
-    pub(crate) fn send(&mut self, to: SocketAddr, packet: &v1::Packet) {
-        let nonce = self.rng.random();
-        if let Some(bytes) = raw::seal(packet, &self.key, &self.keyring, nonce) {
-            self.send_bytes(to, &bytes);
+    pub(crate) fn seal(&mut self, packet: &v1::Packet) -> Option<Bytes> {
+        raw::seal(packet, &self.key, &self.keyring, self.rng.random())
+    }
+
+    /// How many were sent: one, or none.
+    pub(crate) async fn send(&mut self, to: SocketAddr, packet: &v1::Packet) -> u64 {
+        match self.seal(packet) {
+            Some(bytes) => self.send_bytes(to, &bytes).await,
+            None => 0,
         }
     }
 
-    pub(crate) fn send_bytes(&self, to: SocketAddr, bytes: &[u8]) {
-        self.socket.try_send_to(bytes, to).ok();
+    /// Waits until its own socket has room: nothing is lost there.
+    pub(crate) async fn send_bytes(&self, to: SocketAddr, bytes: &[u8]) -> u64 {
+        u64::from(self.socket.send_to(bytes, to).await.is_ok())
     }
 
     /// Does what a member does, for a while.
@@ -147,6 +152,7 @@ impl Member {
                         self.captured.pop_front();
                     }
                     self.captured.push_back(bytes.clone());
+                    self.misled += u64::from(self.is_of_another(&bytes));
                     Input::Datagram { from, bytes }
                 }
                 None => Input::Tick,
@@ -158,10 +164,15 @@ impl Member {
         }
     }
 
+    fn is_of_another(&self, bytes: &[u8]) -> bool {
+        let own = self.engine.identity().node_id.to_bytes();
+        raw::open(bytes, &self.keyring).is_ok_and(|packet| packet.destination != own)
+    }
+
     async fn give(&mut self, input: Input) {
         for output in self.engine.handle(input, Instant::now()) {
             match output {
-                Output::Send { to, bytes } => self.send_on(to, &bytes),
+                Output::Send { to, bytes } => self.send_on(to, &bytes).await,
                 Output::Dial { at, .. } if !self.joined.contains(&at) => Box::pin(self.join(at)).await,
                 Output::Resolve { at, ids, .. } => {
                     let node_ids = ids.iter().map(NodeId::to_bytes).collect();
@@ -176,11 +187,11 @@ impl Member {
     }
 
     /// What the engine sends takes its counter from the same row as all the rest.
-    fn send_on(&mut self, to: SocketAddr, bytes: &[u8]) {
+    async fn send_on(&mut self, to: SocketAddr, bytes: &[u8]) {
         if let Ok(mut packet) = raw::open(bytes, &self.keyring) {
             self.counter += 1;
             packet.counter = self.counter;
-            self.send(to, &packet);
+            self.send(to, &packet).await;
         }
     }
 
@@ -224,14 +235,15 @@ impl Member {
         Some((connection.peer().spiffe.clone(), answer))
     }
 
-    pub(crate) async fn push(&mut self, at: SocketAddr, chitchat: Vec<u8>) {
-        let Some(connection) = self.connection(at).await else { return };
+    /// Was it sent?
+    pub(crate) async fn push(&mut self, at: SocketAddr, chitchat: Vec<u8>) -> bool {
+        let Some(connection) = self.connection(at).await else { return false };
         let pushing = async {
             let mut send = connection.open_uni().await.ok()?;
             let kind = v1::control_push::Kind::Chitchat(chitchat.into());
             send.send_head(&v1::ControlPush { kind: Some(kind) }).await.ok()?;
             send.finish().ok()
         };
-        tokio::time::timeout(PATIENCE, pushing).await.ok();
+        tokio::time::timeout(PATIENCE, pushing).await.is_ok_and(|sent| sent.is_some())
     }
 }

@@ -8,38 +8,38 @@ use rand::RngExt;
 use starling_gossip::catalog::{MAX_VALUE, text};
 use starling_gossip::raw;
 use starling_proto::mesh::v1::{self, control_request};
-use starling_proto::{Generation, MemberIdentity, NodeId};
+use starling_proto::{MemberIdentity, NodeId};
 
-use crate::QUIC;
 use crate::member::Member;
+use crate::mint::Minted;
 
 const CHITCHAT: [u8; 3] = [0x53, 0xb0, 0];
 
-/// One attack on a victim. Says which.
-pub(crate) async fn attack(member: &mut Member, victim: IpAddr, minted: &[(NodeId, Bytes)]) -> &'static str {
-    let at = SocketAddr::new(victim, QUIC);
-    match member.rng.random_range(0..6) {
-        0 => false_state(member, at).await,
-        1 => minted_identities(member, at, minted).await,
-        2 => {
-            let node_ids = (0..2_000_u32).map(|n| NodeId::of_key(&n.to_be_bytes()).to_bytes()).collect();
-            member.ask(at, control_request::Kind::Resolve(v1::Resolve { node_ids })).await;
-            let keys = (0..2_000).map(|n| format!("k{n}")).collect();
-            let owner = member.others().first().map_or_else(Bytes::new, |other| other.node_id.to_bytes());
-            member.ask(at, control_request::Kind::Pull(v1::Pull { keys, owner })).await;
-            "great questions"
-        }
-        _ => {
-            for message in messages(member) {
-                member.push(at, message).await;
-            }
-            "messages of chitchat"
-        }
+/// Was it answered?
+async fn is_answered(member: &mut Member, at: SocketAddr, kind: control_request::Kind) -> u64 {
+    u64::from(member.ask(at, kind).await.is_some())
+}
+
+/// After thousands of nodes, and of keys.
+pub(crate) async fn ask(member: &mut Member, at: SocketAddr) -> u64 {
+    let node_ids = (0..2_000_u32).map(|n| NodeId::of_key(&n.to_be_bytes()).to_bytes()).collect();
+    let resolved = is_answered(member, at, control_request::Kind::Resolve(v1::Resolve { node_ids })).await;
+    let keys = (0..2_000).map(|n| format!("k{n}")).collect();
+    let owner = member.others().first().map_or_else(Bytes::new, |other| other.node_id.to_bytes());
+    resolved + is_answered(member, at, control_request::Kind::Pull(v1::Pull { keys, owner })).await
+}
+
+/// Each breaks another rule.
+pub(crate) async fn chitchat(member: &mut Member, to: MemberIdentity) -> u64 {
+    let mut sent = 0;
+    for message in messages(member, &to) {
+        sent += u64::from(member.push(to.address.quic(), message).await);
     }
+    sent
 }
 
 /// Others have left, their counters are used up, their records are withdrawn; and more of its own than it may have.
-async fn false_state(member: &mut Member, at: SocketAddr) -> &'static str {
+pub(crate) async fn false_state(member: &mut Member, at: SocketAddr) -> u64 {
     let mut state = member.state();
     state.remembered_generation = u32::MAX;
     for known in &mut state.members {
@@ -67,8 +67,7 @@ async fn false_state(member: &mut Member, at: SocketAddr) -> &'static str {
         raw::sign_value(&mut value, &member.key);
         value
     }));
-    member.ask(at, control_request::Kind::Join(state)).await;
-    "false states"
+    is_answered(member, at, control_request::Kind::Join(state)).await
 }
 
 /// A service that no certificate of this mesh names.
@@ -77,24 +76,18 @@ fn service() -> Vec<u8> {
     v1::ServiceRecord { service, port: 1, protocol: 1, healthy: true, ..Default::default() }.encode_to_vec()
 }
 
-async fn minted_identities(member: &mut Member, at: SocketAddr, minted: &[(NodeId, Bytes)]) -> &'static str {
+/// Identities it made up, as members that it knows. How many it named.
+pub(crate) async fn name(member: &mut Member, at: SocketAddr, minted: &[Minted]) -> u64 {
     let mut state = member.state();
     let own = *member.engine.identity();
-    state.members = minted
-        .iter()
-        .map(|(node_id, credential)| {
-            let identity = MemberIdentity { node_id: *node_id, generation: Generation(1), ..own };
-            let status = v1::MemberStatus::Alive.into();
-            v1::MemberState {
-                identity: Some((&identity).into()),
-                status,
-                credential: credential.clone(),
-                ..Default::default()
-            }
-        })
-        .collect();
-    member.ask(at, control_request::Kind::Join(state)).await;
-    "minted identities"
+    let known = |one: &Minted| v1::MemberState {
+        identity: Some((&one.identity(&own)).into()),
+        status: v1::MemberStatus::Alive.into(),
+        credential: one.credential.clone(),
+        ..Default::default()
+    };
+    state.members = minted.iter().map(known).collect();
+    is_answered(member, at, control_request::Kind::Join(state)).await * minted.len() as u64
 }
 
 fn put_text(text: &str, to: &mut Vec<u8>) {
@@ -142,10 +135,24 @@ fn value(key: &str, text: &str, version: u64, status: u8) -> Vec<u8> {
     bytes
 }
 
-/// Each breaks another rule.
-fn messages(member: &mut Member) -> Vec<Vec<u8>> {
+/// The highest heartbeat and version there are, of each of these.
+fn digest(of: &[&MemberIdentity]) -> Vec<u8> {
+    let count = u16::try_from(of.len()).unwrap_or(u16::MAX);
+    let mut digest = [&CHITCHAT[..], &[0], &count.to_le_bytes()].concat();
+    for id in of {
+        put_id(id, &mut digest);
+        for number in [u64::MAX, 0, u64::MAX] {
+            digest.extend_from_slice(&number.to_le_bytes());
+        }
+    }
+    put_text("chaos.example", &mut digest);
+    digest
+}
+
+/// Those about others are about one that is not the victim: of itself it believes nothing anyway.
+fn messages(member: &mut Member, victim: &MemberIdentity) -> Vec<Vec<u8>> {
     let others = member.others();
-    let Some(other) = others.first() else { return Vec::new() };
+    let Some(other) = others.iter().find(|other| other.node_id != victim.node_id) else { return Vec::new() };
     let mut stolen = v1::SignedValue {
         owner: other.node_id.to_bytes(),
         generation: other.generation.0,
@@ -156,12 +163,6 @@ fn messages(member: &mut Member) -> Vec<Vec<u8>> {
     };
     raw::sign_value(&mut stolen, &member.key);
     let stolen = text::encode(&stolen.encode_to_vec());
-    let mut digest = [&CHITCHAT[..], &[0], &1_u16.to_le_bytes()].concat();
-    put_id(other, &mut digest);
-    for number in [u64::MAX, 0, u64::MAX] {
-        digest.extend_from_slice(&number.to_le_bytes());
-    }
-    put_text("chaos.example", &mut digest);
     let noise: Vec<u8> = (0..3_000).map(|_| member.rng.random()).collect();
     let mut messages = vec![
         delta(other, 0, 0, &value("node", &stolen, 9, 0)),
@@ -169,11 +170,12 @@ fn messages(member: &mut Member) -> Vec<Vec<u8>> {
         delta(other, 0, 0, &[&[2][..], &u64::MAX.to_le_bytes()].concat()),
         delta(other, u64::MAX, 0, &[]),
         delta(other, 0, 0, &value("node", &"A".repeat(2 * MAX_VALUE), 9, 0)),
-        digest,
+        digest(&[other]),
+        digest(&[other, other]),
         noise,
         [&CHITCHAT[..], &[7]].concat(),
     ];
-    // About the victims themselves.
+    // One of these is about the victim itself.
     messages.extend(others.iter().map(|other| delta(other, 0, 0, &value("mine", &stolen, 1 << 40, 0))));
     messages
 }
