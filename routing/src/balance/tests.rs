@@ -81,7 +81,7 @@ fn an_endpoint_that_failed_once_is_tried_again_after_a_second_however_little_is_
     let failed = now + 10 * MS;
     Pick::new(entry(&cluster, 4).clone(), cluster.timeline, cluster.timeline.nanos(failed), 0)
         .finish(Outcome::Failed, failed);
-    assert_eq!(chosen(&cluster, &[], |_| false, 100, failed + (PENALTY_LASTS - MS))[3], 0);
+    assert_eq!(chosen(&cluster, &[], |_| false, 100, failed + PENALTY_LASTS.mul_f64(0.9))[3], 0);
     let after = chosen(&cluster, &[], |_| false, 100, failed + PENALTY_LASTS);
     assert!(after[3] > 30, "each time that it is drawn: {after:?}");
 }
