@@ -267,6 +267,10 @@ fn print_table(rows: &[Row]) {
         ]);
     }
     println!("{table}");
+    println!(
+        "time to route around: from the fault to the end of the last request that failed or took over {} ms; 0: none did",
+        report::SLOW.as_millis()
+    );
 }
 
 #[cfg(test)]

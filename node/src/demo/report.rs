@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::load::Sample;
 
 /// A request slower than this, while nothing is wrong with the machine, met a failure on its way.
-const SLOW: Duration = Duration::from_millis(150);
+pub(super) const SLOW: Duration = Duration::from_millis(150);
 
 /// The closing table's figures.
 #[derive(Debug, Clone, PartialEq)]
