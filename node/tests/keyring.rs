@@ -149,7 +149,10 @@ fn an_administrator_rotates_the_key_of_running_agents() {
     one.stands((0, 1, &[1], 2));
     // Step by step.
     let told = one.done(&["keyring", "install", "--dir", &ca]);
-    assert_eq!(told, "revision  1\nin use    epoch 1\naccepted  1, 2\nknown to  2 of 2 members\n");
+    assert_eq!(
+        told,
+        "done      epoch 2 installed\nrevision  1\nin use    epoch 1\naccepted  1, 2\nknown to  2 of 2 members\n"
+    );
     let (code, error) = one.failed(&["keyring", "install", "--dir", &ca]);
     assert_eq!(code, Some(1));
     assert!(error.starts_with("error: two epochs are accepted already, 1 and 2: remove one first"), "{error}");
