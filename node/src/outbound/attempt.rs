@@ -116,10 +116,12 @@ impl Call<'_> {
             tokio::select! {
                 biased;
                 head = &mut reading => {
-                    if let Some(rest) = pumping {
+                    let head = head?;
+                    // A node that refuses wants no more of the body, and another try may need it from here on.
+                    if let Some(rest) = pumping.filter(|_| head.error.is_empty()) {
                         tokio::spawn(rest);
                     }
-                    return Ok(head?);
+                    return Ok(head);
                 }
                 end = async { pumping.as_mut().expect("guarded").await }, if pumping.is_some() => {
                     pumping = None;
