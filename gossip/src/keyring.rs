@@ -59,6 +59,12 @@ impl HeldKey {
     pub fn fits(&self, other: &Self) -> bool {
         self.epoch == other.epoch && self.print.zip(other.print).is_none_or(|(one, another)| one == another)
     }
+
+    /// Another key of the same epoch?
+    #[must_use]
+    pub fn rivals(&self, other: &Self) -> bool {
+        self.epoch == other.epoch && !self.fits(other)
+    }
 }
 
 /// Whose statements count.

@@ -121,8 +121,7 @@ impl Engine {
         self.on_keys(Some(node), state.keyring.as_ref().unwrap_or(&v1::KeyringState::default()), now);
         let own = self.me.keyring.held();
         let named = HeldKey::named(&state.key_epochs, &state.key_prints);
-        let others = named
-            .filter_map(|key| own.iter().any(|own| own.epoch == key.epoch && !own.fits(&key)).then_some(key.epoch));
+        let others = named.filter_map(|key| own.iter().any(|own| own.rivals(&key)).then_some(key.epoch));
         let others: Vec<u32> = others.take(own.len()).collect();
         if let Some(peer) = self.admission.get_mut(node) {
             peer.other_keys = others;

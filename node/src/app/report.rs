@@ -124,13 +124,7 @@ impl State {
     }
 
     fn check_ready(&self) -> Result<(), String> {
-        let seeds = &self.config.mesh.seeds;
-        let view = self.mesh.view().load_full();
-        let others = view.members.values().filter(|member| member.id != view.this && member.state.is_up()).count();
-        if seeds.is_empty() || others > 0 {
-            return Ok(());
-        }
-        if !self.has_other_seeds() || self.started.elapsed() >= ALONE_AFTER {
+        if !self.is_alone() || self.started.elapsed() >= ALONE_AFTER {
             return Ok(());
         }
         Err("no seed has answered yet: is one of mesh.seeds up, and reachable by UDP?".to_owned())

@@ -95,7 +95,7 @@ fn lacks(survey: &Survey, answer: &Answer) -> (Option<u32>, Option<u32>) {
 
 /// Of which epoch have both a key, and not the same?
 fn differ(survey: &Survey, answer: &Answer) -> Option<u32> {
-    let other = |own: &&HeldKey| answer.keys.iter().any(|key| key.epoch == own.epoch && !key.fits(own));
+    let other = |own: &&HeldKey| answer.keys.iter().any(|key| key.rivals(own));
     survey.keys.iter().find(other).map(|key| key.epoch)
 }
 
