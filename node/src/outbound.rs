@@ -5,6 +5,7 @@ mod answer_body;
 mod asked;
 mod attempt;
 mod call;
+mod caller;
 mod destination;
 pub(crate) mod entry;
 mod http;
@@ -13,5 +14,6 @@ mod reach;
 mod tcp;
 mod upload;
 
+pub(crate) use caller::Caller;
 pub(crate) use destination::{Destination, Way};
 pub(crate) use upload::Upload;

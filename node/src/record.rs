@@ -1,6 +1,5 @@
 //! What is noted of one request while it runs. When it is over, metrics, access log and trace are made from it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
@@ -13,7 +12,7 @@ use starling_proto::{Endpoint, ErrorCode, Protocol, ServiceName};
 
 use crate::failure::Failure;
 use crate::inbound::Arrival;
-use crate::outbound::Upload;
+use crate::outbound::{Caller, Upload};
 use crate::relay::Counts;
 use crate::shard::Shard;
 use crate::telemetry::{Direction, Hop, OpenConnection, Peer, RequestRecord, Telemetry};
@@ -39,24 +38,24 @@ impl Record {
         shard: &Shard,
         to: &ServiceName,
         parts: &Parts,
-        peer: Option<SocketAddr>,
+        caller: &Caller,
         started: Instant,
     ) -> Self {
         let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         let inner = RequestRecord {
             method: Some(parts.method.clone()),
             target: Bytes::copy_from_slice(target.as_bytes()),
-            peer: peer.map_or(Peer::Unknown, Peer::Local),
-            ..blank(Direction::Outbound, Protocol::Http, shard.plane.source.clone(), to.clone())
+            peer: caller.peer.map_or(Peer::Unknown, Peer::Local),
+            ..blank(Direction::Outbound, Protocol::Http, caller.source.clone(), to.clone())
         };
         Self::new(&shard.plane.telemetry, inner, None, started)
     }
 
     /// A TCP connection of a local application.
-    pub(crate) fn outbound_tcp(shard: &Shard, to: &ServiceName, peer: Option<SocketAddr>, started: Instant) -> Self {
-        let source = shard.plane.source.clone();
+    pub(crate) fn outbound_tcp(shard: &Shard, to: &ServiceName, caller: &Caller, started: Instant) -> Self {
+        let source = caller.source.clone();
         let open = shard.plane.telemetry.on_tcp(Direction::Outbound, source.as_ref(), to);
-        let peer = peer.map_or(Peer::Unknown, Peer::Local);
+        let peer = caller.peer.map_or(Peer::Unknown, Peer::Local);
         let inner = RequestRecord { peer, ..blank(Direction::Outbound, Protocol::Tcp, source, to.clone()) };
         Self::new(&shard.plane.telemetry, inner, Some(open), started)
     }
@@ -67,10 +66,10 @@ impl Record {
         let telemetry = &arrival.shard.plane.telemetry;
         let source = arrival.permit.source().cloned();
         let to = &arrival.offer.service;
-        let open = (protocol == Protocol::Tcp).then(|| telemetry.on_tcp(Direction::Inbound, source.as_ref(), to));
+        let open = (!protocol.is_http()).then(|| telemetry.on_tcp(Direction::Inbound, source.as_ref(), to));
         let own = Some(arrival.shard.plane.identity.spiffe().clone());
         let inner = RequestRecord {
-            method: (protocol == Protocol::Http).then(|| Method::from_bytes(&head.method).unwrap_or_default()),
+            method: protocol.is_http().then(|| Method::from_bytes(&head.method).unwrap_or_default()),
             target: head.target.clone(),
             peer: Peer::Node(arrival.peer.spiffe.clone()),
             endpoint: own,
@@ -138,7 +137,7 @@ impl Record {
         if inner.error.is_none() {
             tracing::debug!(service = %inner.dst, %failure, "a request failed");
             inner.error = Some(failure.code);
-            if inner.protocol == Protocol::Http && inner.status == 0 {
+            if inner.protocol.is_http() && inner.status == 0 {
                 inner.status = failure.code.status();
             }
         }
@@ -181,15 +180,15 @@ impl Drop for Running {
         if let Some(counts) = &self.counts {
             let (sent, received) = (counts.sent.load(Ordering::Relaxed), counts.received.load(Ordering::Relaxed));
             match (inner.protocol, inner.direction) {
-                (Protocol::Http, _) => inner.bytes_in = received,
-                (Protocol::Tcp, Direction::Outbound) => (inner.bytes_in, inner.bytes_out) = (sent, received),
-                (Protocol::Tcp, Direction::Inbound) => (inner.bytes_in, inner.bytes_out) = (received, sent),
+                (Protocol::Http | Protocol::Http2 | Protocol::Grpc, _) => inner.bytes_in = received,
+                (_, Direction::Outbound) => (inner.bytes_in, inner.bytes_out) = (sent, received),
+                (_, Direction::Inbound) => (inner.bytes_in, inner.bytes_out) = (received, sent),
             }
             if let Some(open) = &self.open {
                 open.on_bytes(sent, received);
             }
         }
-        let cut = inner.protocol == Protocol::Http && self.ended.is_none() && inner.error.is_none();
+        let cut = inner.protocol.is_http() && self.ended.is_none() && inner.error.is_none();
         if cut {
             inner.error = Some(ErrorCode::Cancelled);
             if inner.status == 0 {

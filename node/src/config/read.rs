@@ -211,15 +211,12 @@ pub(super) fn service(raw: &Raw) -> Read<ServiceName> {
 pub(super) fn protocol(raw: &Raw) -> Read<Protocol> {
     let text = text(raw)?;
     text.parse().map_err(|_| {
-        if schema::LATER_PROTOCOLS.contains(&text) {
-            let hint = "write \"http\" (HTTP/1.1) or \"tcp\"; tcp carries any other protocol over TCP as opaque bytes";
-            wrong(format!("'{text}' is not carried yet by this version"), hint)
-        } else {
-            let meant = schema::nearest(text, ["http", "tcp"]);
-            let hint = meant
-                .map_or_else(|| "write \"http\" or \"tcp\"".to_owned(), |word| format!("did you mean \"{word}\"?"));
-            wrong(format!("'{text}' is not a protocol"), hint)
-        }
+        let known = Protocol::ALL.iter().map(|protocol| protocol.as_str());
+        let hint = match schema::nearest(text, known.clone()) {
+            Some(word) => format!("did you mean \"{word}\"?"),
+            None => format!("write one of {}", known.collect::<Vec<_>>().join(", ")),
+        };
+        wrong(format!("'{text}' is not a protocol"), hint)
     })
 }
 

@@ -38,9 +38,6 @@ pub(super) fn section(name: &str) -> Option<&'static Section> {
     SECTIONS.iter().find(|section| section.name == name)
 }
 
-/// Protocols of the design that this version does not carry yet.
-pub(super) const LATER_PROTOCOLS: &[&str] = &["http2", "grpc", "udp", "detect"];
-
 /// The word of `known` that someone who wrote `word` may have meant: at most a third of it differs.
 pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (word.chars().count() / 3).max(1);

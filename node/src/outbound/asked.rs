@@ -7,7 +7,7 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use starling_proto::head::{Head, RequestHead};
 
-use super::Destination;
+use super::{Caller, Destination};
 use crate::fields::{self, PassedOn};
 use crate::shard::Shard;
 use crate::telemetry::{Hop, TRACEPARENT, TRACESTATE, TraceContext};
@@ -28,9 +28,16 @@ pub(super) struct Asked<'r> {
 
 impl<'r> Asked<'r> {
     /// The head of a request for `to`, at the place `hop` in its trace.
-    pub(super) fn new(shard: &'r Shard, to: &'r Destination, parts: &'r Parts, hop: Hop, no_body: bool) -> Self {
+    pub(super) fn new(
+        shard: &'r Shard,
+        caller: &'r Caller,
+        to: &'r Destination,
+        parts: &'r Parts,
+        hop: Hop,
+        no_body: bool,
+    ) -> Self {
         Self {
-            source: shard.plane.source.as_ref().map_or("", |source| source.path()),
+            source: caller.source_path(),
             to,
             parts,
             passed_on: PassedOn::of(&parts.headers),

@@ -1,6 +1,5 @@
 //! One HTTP request of a local application: tried until it is answered, or until trying makes no sense.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,7 +12,7 @@ use hyper::body::Incoming;
 use starling_proto::ErrorCode;
 use starling_routing::{Cluster, Deadline, Outcome, RetryPolicy, Tries, Verdict, is_idempotent, parse_timeout};
 
-use super::Destination;
+use super::{Caller, Destination};
 use super::activity::Serving;
 use super::answer_body::{AnswerBody, Download};
 use super::asked::Asked;
@@ -43,14 +42,14 @@ pub(super) struct Call<'c> {
 /// Answers a request for `to`.
 pub(super) async fn answer(
     shard: &Shard,
+    caller: &Caller,
     to: &Destination,
     request: Request<Incoming>,
-    peer: Option<SocketAddr>,
     serving: Serving,
 ) -> Response<AnswerBody> {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
-    let mut record = Record::outbound(shard, &to.service, &parts, peer, started);
+    let mut record = Record::outbound(shard, &to.service, &parts, caller, started);
     let service = &to.service;
     let Some(cluster) = shard.plane.clusters.load().cluster(service).cloned() else {
         let failure = Failure::new(ErrorCode::NoSuchService, format!("nobody in the mesh offers {service}"));
@@ -66,7 +65,7 @@ pub(super) async fn answer(
     if let Some(upload) = &upload {
         record.follow_upload(upload);
     }
-    let asked = Asked::new(shard, to, &parts, hop, upload.is_none());
+    let asked = Asked::new(shard, caller, to, &parts, hop, upload.is_none());
     // The library lets heads of up to twice its own limit through.
     if asked.size() > fields::MAX_FIELDS {
         let detail = format!("a request's head may have {} bytes", fields::MAX_FIELDS);

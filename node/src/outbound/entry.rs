@@ -10,7 +10,7 @@ use socket2::{Domain, Socket, Type};
 use starling_proto::Protocol;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Destination, Way, http, tcp};
+use super::{Caller, Destination, Way, http, tcp};
 use crate::capture;
 use crate::shard::Shard;
 
@@ -76,15 +76,16 @@ pub(crate) async fn accept<F>(
 
 /// Serves a connection that came in by `way`.
 pub(crate) async fn serve(shard: Arc<Shard>, stream: TcpStream, way: Way) {
+    let caller = Caller::of(&shard, &stream);
     match &way {
         Way::To { destination, protocol } => match protocol.unwrap_or_else(|| spoken(&shard, destination)) {
-            Protocol::Http => http::serve(shard, stream, way).await,
-            Protocol::Tcp => {
+            Protocol::Http | Protocol::Http2 | Protocol::Grpc => http::serve(shard, stream, way, caller).await,
+            Protocol::Tcp | Protocol::Udp | Protocol::Detect => {
                 let destination = destination.clone();
-                tcp::serve(shard, stream, destination).await;
+                tcp::serve(shard, stream, destination, caller).await;
             }
         },
-        Way::Proxy => http::serve(shard, stream, way).await,
+        Way::Proxy => http::serve(shard, stream, way, caller).await,
     }
 }
 

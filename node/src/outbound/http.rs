@@ -1,7 +1,6 @@
 //! HTTP/1.1 from local applications.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use tokio::time::Instant;
 
 use super::activity::{Activity, Serving};
 use super::answer_body::AnswerBody;
-use super::{Destination, Way, call, tcp};
+use super::{Caller, Destination, Way, call, tcp};
 use crate::answer;
 use crate::failure::Failure;
 use crate::fields;
@@ -26,15 +25,14 @@ use crate::shard::Shard;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Serves one connection until it ends; on drain, until its current request is answered.
-pub(super) async fn serve(shard: Arc<Shard>, stream: TcpStream, way: Way) {
+pub(super) async fn serve(shard: Arc<Shard>, stream: TcpStream, way: Way, caller: Caller) {
     let mut drain = shard.plane.drain.clone();
     let _holding = drain.hold();
-    let peer = stream.peer_addr().ok();
     let telemetry = Arc::clone(&shard.plane.telemetry);
     let activity = Activity::default();
     let service = service_fn(|request| {
-        let (shard, way, serving) = (&shard, &way, activity.begin());
-        async move { Ok::<_, Infallible>(answer_one(shard, way, request, peer, serving).await) }
+        let (shard, caller, way, serving) = (&shard, &caller, &way, activity.begin());
+        async move { Ok::<_, Infallible>(answer_one(shard, caller, way, request, serving).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .max_buf_size(fields::MAX_FIELDS)
@@ -70,9 +68,9 @@ pub(super) async fn serve(shard: Arc<Shard>, stream: TcpStream, way: Way) {
 
 async fn answer_one(
     shard: &Arc<Shard>,
+    caller: &Caller,
     way: &Way,
     mut request: Request<Incoming>,
-    peer: Option<SocketAddr>,
     serving: Serving,
 ) -> Response<AnswerBody> {
     match way {
@@ -81,13 +79,13 @@ async fn answer_one(
                 Failure::new(ErrorCode::BadRequest, "CONNECT is for proxy.http: this address leads to one service");
             call::own(answer::to_error(&failure, ""))
         }
-        Way::To { destination, .. } => call::answer(shard, destination, request, peer, serving).await,
+        Way::To { destination, .. } => call::answer(shard, caller, destination, request, serving).await,
         Way::Proxy => match Destination::of_target(request.uri(), &shard.plane.suffix) {
             Ok(destination) if request.method() == Method::CONNECT => {
                 let upgrade = hyper::upgrade::on(&mut request);
-                Box::pin(tcp::tunnel(shard, destination, upgrade, peer)).await
+                Box::pin(tcp::tunnel(shard, caller, destination, upgrade)).await
             }
-            Ok(destination) => call::answer(shard, &destination, request, peer, serving).await,
+            Ok(destination) => call::answer(shard, caller, &destination, request, serving).await,
             Err(error) => {
                 let failure = Failure::new(ErrorCode::NotAMeshName, error.to_string());
                 call::own(answer::to_error(&failure, ""))

@@ -1,6 +1,5 @@
 //! Opaque TCP from local applications.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,7 +15,7 @@ use starling_transport::{Connection, RecvHalf, Request, SendHalf};
 use tokio::net::TcpStream;
 
 use super::answer_body::AnswerBody;
-use super::{Destination, call, reach};
+use super::{Caller, Destination, call, reach};
 use crate::failure::Failure;
 use crate::record::Record;
 use crate::relay::{Counts, relay};
@@ -31,10 +30,10 @@ struct Opened {
 }
 
 /// Carries one connection. If the service cannot be reached the connection is reset: TCP has no other word for it.
-pub(super) async fn serve(shard: Arc<Shard>, stream: TcpStream, to: Destination) {
+pub(super) async fn serve(shard: Arc<Shard>, stream: TcpStream, to: Destination, caller: Caller) {
     let _holding = shard.plane.drain.hold();
-    let mut record = Record::outbound_tcp(&shard, &to.service, stream.peer_addr().ok(), Instant::now());
-    match open(&shard, &to, &mut record).await {
+    let mut record = Record::outbound_tcp(&shard, &to.service, &caller, Instant::now());
+    match open(&shard, &caller, &to, &mut record).await {
         Ok(opened) => carry(stream, Bytes::new(), opened, record).await,
         Err(failure) => {
             record.fail(&failure);
@@ -46,12 +45,12 @@ pub(super) async fn serve(shard: Arc<Shard>, stream: TcpStream, to: Destination)
 /// Answers CONNECT: 200 once the service has accepted, then bytes.
 pub(super) async fn tunnel(
     shard: &Arc<Shard>,
+    caller: &Caller,
     to: Destination,
     upgrade: OnUpgrade,
-    peer: Option<SocketAddr>,
 ) -> Response<AnswerBody> {
-    let mut record = Record::outbound_tcp(shard, &to.service, peer, Instant::now());
-    match open(shard, &to, &mut record).await {
+    let mut record = Record::outbound_tcp(shard, &to.service, caller, Instant::now());
+    match open(shard, caller, &to, &mut record).await {
         Ok(opened) => {
             let holding = shard.plane.drain.hold();
             tokio::spawn(async move {
@@ -85,7 +84,12 @@ async fn carry(stream: TcpStream, early: Bytes, opened: Opened, mut record: Reco
 }
 
 /// Opens a stream to one endpoint after the other until one accepts: nothing has been sent yet, so nothing is lost.
-async fn open(shard: &Arc<Shard>, to: &Destination, record: &mut Record) -> Result<Opened, Failure> {
+async fn open(
+    shard: &Arc<Shard>,
+    caller: &Caller,
+    to: &Destination,
+    record: &mut Record,
+) -> Result<Opened, Failure> {
     let now = Instant::now();
     let clusters = shard.plane.clusters.load();
     let cluster = clusters
@@ -103,7 +107,7 @@ async fn open(shard: &Arc<Shard>, to: &Destination, record: &mut Record) -> Resu
         let opened = match reached {
             Ok(connection) => {
                 record.on_try(&endpoint);
-                ask(shard, to, &connection, &endpoint, &tries, deadline).await
+                ask(shard, caller, to, &connection, &endpoint, &tries, deadline).await
             }
             Err(failure) => Err(failure),
         };
@@ -137,6 +141,7 @@ async fn open(shard: &Arc<Shard>, to: &Destination, record: &mut Record) -> Resu
 /// Opens a stream and waits until the far application has accepted.
 async fn ask(
     shard: &Shard,
+    caller: &Caller,
     to: &Destination,
     connection: &Connection,
     endpoint: &Endpoint,
@@ -146,7 +151,7 @@ async fn ask(
     let outstanding = connection.begin_request();
     let head = v1::StreamHeader {
         protocol: v1::Protocol::Tcp.into(),
-        source: shard.plane.source.as_ref().map(|s| s.path().to_owned()).unwrap_or_default(),
+        source: caller.source_path().to_owned(),
         destination: to.service.path().to_owned(),
         destination_port: to.port.into(),
         attempt: tries.number(),

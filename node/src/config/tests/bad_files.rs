@@ -159,9 +159,9 @@ const CASES: &[(&str, &str)] = &[
          ending with '-'\n  hint: did you mean \"my-shop\"?",
     ),
     (
-        "[[service]]\nname = 'a'\naddress = '127.0.0.1:1'\nprotocol = 'grpc'",
-        "starling.toml:4: service[0].protocol: 'grpc' is not carried yet by this version\n  hint: write \"http\" \
-         (HTTP/1.1) or \"tcp\"; tcp carries any other protocol over TCP as opaque bytes",
+        "[[service]]\nname = 'a'\naddress = '127.0.0.1:1'\nprotocol = 'mysql'",
+        "starling.toml:4: service[0].protocol: 'mysql' is not a protocol\n  hint: write one of http, http2, grpc, tcp, \
+         udp, detect",
     ),
     (
         "[[service]]\nname = 'a'\naddress = '127.0.0.1:1'\nprotocol = 'htpp'",
