@@ -236,6 +236,7 @@ fn plane(
         source,
         suffix: config.dns.suffix.clone(),
         defaults: config.defaults.clone(),
+        limits: config.limits.clone(),
         offers: Offers::new(offers),
         expected: config.listeners.iter().map(|listener| listener.service.clone()).collect(),
         clusters: ArcSwap::from_pointee(Clusters::new(Instant::now()).rebuild(&mesh.view().load().services)),

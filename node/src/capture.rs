@@ -16,6 +16,7 @@ mod vip_listeners;
 
 pub use install::{CaptureConfig, CaptureError, Report, Status, install, status, uninstall};
 pub use original::original_destination;
+pub(crate) use port_holder::socket_address;
 pub use port_holder::{PortHolder, holder_of};
 pub use probe::{answer_probe, is_probe, redirect_works};
 pub use resolv_conf::ResolvConf;

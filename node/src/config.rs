@@ -62,6 +62,8 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// What holds for a request that says nothing else.
     pub defaults: Defaults,
+    /// What clients of this host may send.
+    pub limits: Limits,
 }
 
 /// `[node]`
@@ -215,6 +217,36 @@ pub struct Defaults {
     pub connect_timeout: Duration,
     /// What requests under way are granted when the node stops.
     pub drain_timeout: Duration,
+}
+
+/// `[limits]`: what a client may send, and how slowly.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a request's head, with its target.
+    pub header_bytes: usize,
+    /// Fields of a request's head.
+    pub header_fields: usize,
+    /// A head must be whole so soon after it began. Held to within twice the time.
+    pub header_timeout: Duration,
+    /// Something of a body of HTTP/1 must come so often.
+    pub body_timeout: Duration,
+    /// A connection without a request is kept for so long.
+    pub idle_timeout: Duration,
+    /// Requests at a time on one connection of HTTP/2.
+    pub streams: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_bytes: default::HEADER_BYTES,
+            header_fields: default::HEADER_FIELDS,
+            header_timeout: default::HEADER_TIMEOUT,
+            body_timeout: default::BODY_TIMEOUT,
+            idle_timeout: default::IDLE_TIMEOUT,
+            streams: default::STREAMS,
+        }
+    }
 }
 
 /// A configuration together with where its keys stand, so that later errors can point at them too.

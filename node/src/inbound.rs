@@ -1,7 +1,9 @@
 //! Requests that arrive from the mesh: checked against the caller's certificate, then given to a local application.
 
 pub(crate) mod http;
+mod http2;
 pub(crate) mod local_http;
+pub(crate) mod local_http2;
 pub(crate) mod offers;
 mod tcp;
 
@@ -10,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use starling_policy::authorize::{Permit, check_identity};
-use starling_proto::mesh::v1::{self, Protocol};
-use starling_proto::{ErrorCode, frame};
+use starling_proto::mesh::v1;
+use starling_proto::{ErrorCode, Protocol, frame};
 use starling_transport::{Connection, PeerIdentity, RecvHalf, SendHalf};
 
 use crate::failure::Failure;
@@ -33,6 +35,19 @@ pub(crate) struct Arrival {
     pub(crate) permit: Permit,
     pub(crate) head: v1::StreamHeader,
     pub(crate) started: Instant,
+}
+
+impl Arrival {
+    /// What is spoken with the application: what it says that it speaks, or, if it leaves that open, what the caller speaks.
+    pub(crate) fn spoken(&self) -> Protocol {
+        match (self.head.protocol(), self.offer.protocol) {
+            (v1::Protocol::Tcp, _) => Protocol::Tcp,
+            (v1::Protocol::Udp, _) => Protocol::Udp,
+            (_, declared @ (Protocol::Http2 | Protocol::Grpc)) => declared,
+            (v1::Protocol::Http2, Protocol::Detect) => Protocol::Http2,
+            _ => Protocol::Http,
+        }
+    }
 }
 
 /// Serves every stream of a connection, until it ends.
@@ -57,10 +72,10 @@ async fn serve_stream(shard: Arc<Shard>, peer: Arc<PeerIdentity>, mut send: Send
             let _serving = shard.plane.drain.hold();
             // Boxed, so that what is spawned for each stream is small to move.
             let arrival = Box::new(Arrival { shard, peer, offer, permit, head, started });
-            if arrival.head.protocol() == Protocol::Tcp {
-                Box::pin(tcp::serve(&arrival, send, recv)).await;
-            } else {
-                http::serve(&arrival, &mut send, recv).await;
+            match arrival.spoken() {
+                Protocol::Tcp => Box::pin(tcp::serve(&arrival, send, recv)).await,
+                Protocol::Http2 | Protocol::Grpc => Box::pin(http2::serve(&arrival, send, recv)).await,
+                _ => http::serve(&arrival, send, recv).await,
             }
         }
         Err(failure) => {

@@ -24,6 +24,8 @@ pub(crate) struct Plane {
     pub(crate) suffix: String,
     /// What holds for a request that says nothing else.
     pub(crate) defaults: config::Defaults,
+    /// What local clients may send.
+    pub(crate) limits: config::Limits,
     pub(crate) offers: Offers,
     /// Services that explicit listeners lead to: their nodes are dialed ahead of need.
     pub(crate) expected: Vec<ServiceName>,

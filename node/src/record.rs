@@ -6,13 +6,13 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode};
-use hyper::body::Incoming;
+use http::{HeaderMap, Method, StatusCode, Version};
 use starling_proto::{Endpoint, ErrorCode, Protocol, ServiceName};
 
+use crate::answer::Tongue;
 use crate::failure::Failure;
 use crate::inbound::Arrival;
-use crate::outbound::{Caller, Upload};
+use crate::outbound::{Caller, CallerBody, Upload};
 use crate::relay::Counts;
 use crate::shard::Shard;
 use crate::telemetry::{Direction, Hop, OpenConnection, Peer, RequestRecord, Telemetry};
@@ -27,26 +27,21 @@ struct Running {
     started: Instant,
     ended: Option<Instant>,
     counts: Option<Arc<Counts>>,
-    upload: Option<Upload<Incoming>>,
+    switched: bool,
+    upload: Option<Upload<CallerBody>>,
     open: Option<OpenConnection>,
     inner: RequestRecord,
 }
 
 impl Record {
     /// A request of a local application.
-    pub(crate) fn outbound(
-        shard: &Shard,
-        to: &ServiceName,
-        parts: &Parts,
-        caller: &Caller,
-        started: Instant,
-    ) -> Self {
+    pub(crate) fn outbound(shard: &Shard, to: &ServiceName, parts: &Parts, caller: &Caller, started: Instant) -> Self {
         let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         let inner = RequestRecord {
             method: Some(parts.method.clone()),
             target: Bytes::copy_from_slice(target.as_bytes()),
             peer: caller.peer.map_or(Peer::Unknown, Peer::Local),
-            ..blank(Direction::Outbound, Protocol::Http, caller.source.clone(), to.clone())
+            ..blank(Direction::Outbound, spoken(parts), caller.source.clone(), to.clone())
         };
         Self::new(&shard.plane.telemetry, inner, None, started)
     }
@@ -61,7 +56,8 @@ impl Record {
     }
 
     /// A request, or a TCP connection, that another node sent.
-    pub(crate) fn inbound(arrival: &Arrival, protocol: Protocol) -> Self {
+    pub(crate) fn inbound(arrival: &Arrival) -> Self {
+        let protocol = arrival.spoken();
         let head = &arrival.head;
         let telemetry = &arrival.shard.plane.telemetry;
         let source = arrival.permit.source().cloned();
@@ -81,7 +77,16 @@ impl Record {
 
     fn new(telemetry: &Arc<Telemetry>, inner: RequestRecord, open: Option<OpenConnection>, started: Instant) -> Self {
         let telemetry = Arc::clone(telemetry);
-        Self(Box::new(Running { telemetry, started, ended: None, counts: None, upload: None, open, inner }))
+        Self(Box::new(Running {
+            telemetry,
+            started,
+            ended: None,
+            counts: None,
+            switched: false,
+            upload: None,
+            open,
+            inner,
+        }))
     }
 
     /// Finds the request's place in its trace, or begins one; the next hop is told its context.
@@ -127,7 +132,7 @@ impl Record {
     }
 
     /// Its body is read there.
-    pub(crate) fn follow_upload(&mut self, upload: &Upload<Incoming>) {
+    pub(crate) fn follow_upload(&mut self, upload: &Upload<CallerBody>) {
         self.0.upload = Some(upload.clone());
     }
 
@@ -143,9 +148,24 @@ impl Record {
         }
     }
 
+    /// From here on its connection carries another protocol, whose bytes are counted there.
+    pub(crate) fn on_switched(&mut self, counts: &Arc<Counts>) {
+        self.follow(counts);
+        self.0.switched = true;
+    }
+
     /// It is answered whole.
     pub(crate) fn on_done(&mut self) {
         self.0.ended = Some(Instant::now());
+    }
+}
+
+/// What a caller speaks.
+fn spoken(parts: &Parts) -> Protocol {
+    match (Tongue::of(&parts.headers), parts.version) {
+        (Tongue::Grpc, _) => Protocol::Grpc,
+        (Tongue::Http, Version::HTTP_2) => Protocol::Http2,
+        (Tongue::Http, _) => Protocol::Http,
     }
 }
 
@@ -180,7 +200,7 @@ impl Drop for Running {
         if let Some(counts) = &self.counts {
             let (sent, received) = (counts.sent.load(Ordering::Relaxed), counts.received.load(Ordering::Relaxed));
             match (inner.protocol, inner.direction) {
-                (Protocol::Http | Protocol::Http2 | Protocol::Grpc, _) => inner.bytes_in = received,
+                (Protocol::Http | Protocol::Http2 | Protocol::Grpc, _) if !self.switched => inner.bytes_in = received,
                 (_, Direction::Outbound) => (inner.bytes_in, inner.bytes_out) = (sent, received),
                 (_, Direction::Inbound) => (inner.bytes_in, inner.bytes_out) = (received, sent),
             }

@@ -1,19 +1,21 @@
-//! Opaque bytes between a local TCP connection and a hop stream, both ways at once, each direction closed on its own.
+//! Opaque bytes between a local connection and a hop stream, both ways at once, each direction closed on its own.
 
+mod http2;
+mod tcp;
+
+use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
-use socket2::SockRef;
 use starling_proto::ErrorCode;
 use starling_transport::{RecvHalf, SendHalf, StreamError};
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::blocks;
+
+pub(crate) use http2::{http2_ends, send_data};
+pub(crate) use tcp::tcp_ends;
 
 /// Bytes that went by, readable while the relay runs.
 #[derive(Debug, Default)]
@@ -46,22 +48,39 @@ impl RelayError {
     }
 }
 
-/// Carries bytes until both directions have ended; `early` was read of `local` before. An end of one direction is passed on as such (half-close); a failure
-/// of either ends both: the stream is reset, the local connection gets an RST.
+/// What comes from a local connection.
+pub(crate) trait Source: Send {
+    /// The next bytes; none at its end. `early` pieces are never empty.
+    fn next(&mut self) -> impl Future<Output = io::Result<Bytes>> + Send;
+}
+
+/// What goes to a local connection.
+pub(crate) trait Sink: Send {
+    /// Sends all of it.
+    fn send(&mut self, bytes: Bytes) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Ends this direction: all was sent.
+    fn end(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Breaks the connection off, so that a broken stream is not taken for a whole one.
+    fn abort(self);
+}
+
+/// Carries bytes until both directions have ended; `early` came of the local connection before. An end of one direction is
+/// passed on as such (half-close); a failure of either ends both: the stream is reset, the local connection broken off.
 ///
 /// # Errors
 /// What failed first.
 pub(crate) async fn relay(
-    local: TcpStream,
+    (mut source, mut sink): (impl Source, impl Sink),
     early: Bytes,
     mut send: SendHalf,
     mut recv: RecvHalf,
     counts: &Arc<Counts>,
 ) -> Result<(), RelayError> {
-    let (reader, mut writer) = local.into_split();
     let ended = {
-        let up = upwards(&reader, early, &mut send, counts);
-        let down = downwards(&mut recv, &mut writer, counts);
+        let up = upwards(&mut source, early, &mut send, counts);
+        let down = downwards(&mut recv, &mut sink, counts);
         tokio::pin!(up, down);
         tokio::select! {
             end = &mut up => match end {
@@ -78,47 +97,35 @@ pub(crate) async fn relay(
         // What is still on its way must arrive before this counts as done: the node may be about to stop.
         Ok(()) => drop(send.stopped().await),
         // Dropped before their ends, the halves of the stream tell the peer that it was cancelled.
-        Err(_) => abort(writer),
+        Err(_) => sink.abort(),
     }
     ended
 }
 
-async fn upwards(reader: &OwnedReadHalf, early: Bytes, send: &mut SendHalf, counts: &Counts) -> Result<(), RelayError> {
+async fn upwards(
+    source: &mut impl Source,
+    early: Bytes,
+    send: &mut SendHalf,
+    counts: &Counts,
+) -> Result<(), RelayError> {
     counts.sent.fetch_add(early.len() as u64, Ordering::Relaxed);
     send.write_raw(early).await.map_err(RelayError::Hop)?;
     loop {
-        reader.readable().await.map_err(RelayError::Local)?;
-        match try_read(reader) {
-            Ok(bytes) if bytes.is_empty() => return send.finish().map_err(RelayError::Hop),
-            Ok(bytes) => {
-                counts.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                send.write_raw(bytes).await.map_err(RelayError::Hop)?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(RelayError::Local(error)),
+        let bytes = source.next().await.map_err(RelayError::Local)?;
+        if bytes.is_empty() {
+            return send.finish().map_err(RelayError::Hop);
         }
+        counts.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        send.write_raw(bytes).await.map_err(RelayError::Hop)?;
     }
 }
 
-/// What is there now; empty at the end.
-fn try_read(reader: &OwnedReadHalf) -> io::Result<Bytes> {
-    let (result, bytes) = blocks::read(|block| reader.try_read_buf(block));
-    result.map(|_| bytes.freeze())
-}
-
-async fn downwards(recv: &mut RecvHalf, writer: &mut OwnedWriteHalf, counts: &Counts) -> Result<(), RelayError> {
+async fn downwards(recv: &mut RecvHalf, sink: &mut impl Sink, counts: &Counts) -> Result<(), RelayError> {
     while let Some(chunk) = recv.read_raw(blocks::READ_SIZE).await.map_err(RelayError::Hop)? {
         counts.received.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-        writer.write_all(&chunk).await.map_err(RelayError::Local)?;
+        sink.send(chunk).await.map_err(RelayError::Local)?;
     }
     // The peer may have gone already: its end is then known by the other direction.
-    let _ = writer.shutdown().await;
+    sink.end().await;
     Ok(())
-}
-
-/// Makes the close of a local connection an RST, so that the application does not take a broken stream for a whole one.
-fn abort(writer: OwnedWriteHalf) {
-    let _ = SockRef::from(writer.as_ref()).set_linger(Some(Duration::ZERO));
-    // Dropped otherwise, it would first say FIN: that all was sent.
-    writer.forget();
 }

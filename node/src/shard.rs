@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::inbound;
 use crate::inbound::local_http::LocalPool;
+use crate::inbound::local_http2::Http2Pool;
 use crate::mesh::Mesh;
 use crate::outbound::{Way, entry};
 use crate::plane::Plane;
@@ -32,6 +33,7 @@ pub(crate) struct Shard {
     pub(crate) plane: Arc<Plane>,
     pub(crate) pool: Pool,
     pub(crate) local_http: LocalPool,
+    pub(crate) local_http2: Http2Pool,
     /// For connections of local programs: each holds one while it is open.
     pub(crate) places: Arc<Semaphore>,
     /// Services that peers name.
@@ -118,6 +120,7 @@ async fn run(plan: ShardPlan, ready: &std::sync::mpsc::Sender<Result<Pool, Strin
         plane,
         pool: Pool::start(Arc::clone(&dialer), settings),
         local_http: LocalPool::default(),
+        local_http2: Http2Pool::default(),
         places: Arc::new(Semaphore::new(places)),
         names: Names::default(),
         rng: Mutex::new(SmallRng::from_rng(&mut rand::rng())),
@@ -188,5 +191,6 @@ async fn expire(shard: Arc<Shard>) {
     loop {
         ticks.tick().await;
         shard.local_http.expire();
+        shard.local_http2.expire();
     }
 }

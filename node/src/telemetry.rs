@@ -29,6 +29,8 @@ use crate::config;
 use exposition::Exposition;
 use summary::LatencySummary;
 
+use crate::rejected::Rejected;
+
 pub use access_log::{AccessLog, AccessLogCounts};
 pub use otlp::{CollectorError, SpanExporter, SpanSender};
 pub use record::{Peer, RequestRecord};
@@ -48,7 +50,8 @@ pub struct Telemetry {
     version: &'static str,
     /// Streams that were refused, by the place of their code in [`ErrorCode::ALL`].
     refused: Box<[AtomicU64]>,
-    bad_requests: AtomicU64,
+    /// What local clients sent and was refused, by reason.
+    rejected: [AtomicU64; Rejected::ALL.len()],
     observers: Mutex<Vec<Observer>>,
 }
 
@@ -92,7 +95,7 @@ impl Telemetry {
             sampler: Sampler::of_share(settings.sampling),
             version,
             refused: ErrorCode::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
-            bad_requests: AtomicU64::new(0),
+            rejected: std::array::from_fn(|_| AtomicU64::new(0)),
             observers: Mutex::default(),
         };
         Ok((telemetry, exporter))
@@ -130,9 +133,9 @@ impl Telemetry {
         }
     }
 
-    /// A local client sent what is no request.
-    pub fn on_bad_request(&self) {
-        self.bad_requests.fetch_add(1, Relaxed);
+    /// A local client sent what is no request, or more than it may.
+    pub fn on_rejected(&self, why: Rejected) {
+        self.rejected[why as usize].fetch_add(1, Relaxed);
     }
 
     /// Which of the traces that start here are recorded.
@@ -190,7 +193,12 @@ impl Telemetry {
                 counter!("starling_refused_total", "reason" => code.as_str()).absolute(count);
             }
         }
-        counter!("starling_bad_requests_total").absolute(self.bad_requests.load(Relaxed));
+        for why in Rejected::ALL {
+            let count = self.rejected[*why as usize].load(Relaxed);
+            if count > 0 {
+                counter!("starling_bad_requests_total", "reason" => why.as_str()).absolute(count);
+            }
+        }
         if let Some(log) = &self.access_log {
             let AccessLogCounts { written, dropped_full, dropped_write } = log.counts();
             counter!("starling_access_log_lines_total").absolute(written);

@@ -89,6 +89,8 @@ codes! {
     Draining = 0x1a, "draining", 503, No;
     /// A limit of the far node is reached.
     Overloaded = 0x1b, "overloaded", 503, No;
+    /// The application refused the request before it looked at it (HTTP/2: `REFUSED_STREAM`, or a GOAWAY before it).
+    UpstreamRefused = 0x1c, "upstream-refused", 503, No;
     /// The application closed or reset the connection before its answer was complete.
     UpstreamReset = 0x20, "upstream-reset", 502, Maybe;
     /// The application's answer is not of its protocol.

@@ -23,6 +23,7 @@ impl<M: Message> Head for &M {
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub struct RequestHead<'a, F> {
+    pub protocol: v1::Protocol,
     pub source: &'a str,
     pub destination: &'a str,
     pub destination_port: u16,
@@ -37,11 +38,13 @@ pub struct RequestHead<'a, F> {
     pub traceparent: &'a [u8],
     pub no_body: bool,
     pub content_length: Option<u64>,
+    pub upgrade: &'a [u8],
+    pub takes_interim: bool,
 }
 
 impl<'a, F: Iterator<Item = (&'a [u8], &'a [u8])>> Head for RequestHead<'a, F> {
     fn encode_to(self, buffer: &mut BytesMut) {
-        number(buffer, 1, v1::Protocol::Http as u64);
+        number(buffer, 1, self.protocol as u64);
         bytes(buffer, 2, self.source.as_bytes());
         bytes(buffer, 3, self.destination.as_bytes());
         number(buffer, 4, self.destination_port.into());
@@ -56,6 +59,8 @@ impl<'a, F: Iterator<Item = (&'a [u8], &'a [u8])>> Head for RequestHead<'a, F> {
         number(buffer, 15, self.content_length.unwrap_or(0));
         number(buffer, 16, self.content_length.is_some().into());
         number(buffer, 17, self.instance.into());
+        bytes(buffer, 18, self.upgrade);
+        number(buffer, 19, self.takes_interim.into());
     }
 }
 
@@ -149,11 +154,13 @@ mod tests {
             (destination_port, instance, deadline_ms, attempt) in any::<(u16, u32, u32, u32)>(),
             (method, target, authority, traceparent) in (some_bytes(), some_bytes(), some_bytes(), some_bytes()),
             fields in some_fields(),
-            no_body in any::<bool>(),
+            (no_body, takes_interim) in any::<(bool, bool)>(),
             content_length in any::<Option<u64>>(),
+            upgrade in some_bytes(),
         ) {
+            let protocol = v1::Protocol::Http2;
             let message = v1::StreamHeader {
-                protocol: v1::Protocol::Http.into(),
+                protocol: protocol.into(),
                 source: source.clone(),
                 destination: destination.clone(),
                 destination_port: destination_port.into(),
@@ -170,8 +177,11 @@ mod tests {
                 content_length: content_length.unwrap_or(0),
                 has_content_length: content_length.is_some(),
                 instance,
+                upgrade: upgrade.clone().into(),
+                takes_interim,
             };
             let head = RequestHead {
+                protocol,
                 source: &source,
                 destination: &destination,
                 destination_port,
@@ -185,6 +195,8 @@ mod tests {
                 traceparent: &traceparent,
                 no_body,
                 content_length,
+                upgrade: &upgrade,
+                takes_interim,
             };
             prop_assert_eq!(encoded(head), encoded(&message));
         }

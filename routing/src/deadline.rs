@@ -54,6 +54,13 @@ impl Deadline {
         }
     }
 
+    /// What holds once the request has been sent whole: a deadline that nobody declared begins only then, since a body may
+    /// take its time.
+    #[must_use]
+    pub fn of_answer(self, timeout: Duration, now: Instant) -> Self {
+        if self.declared { self } else { Self::default_within(timeout, now) }
+    }
+
     /// The earlier of the two.
     #[must_use]
     pub fn narrowed(self, other: Self) -> Self {

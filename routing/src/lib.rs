@@ -45,5 +45,5 @@ pub use pick::{Pick, PickError};
 pub use retry::{ATTEMPTS_MAX, Attempt, BACKOFF_MAX, BACKOFF_MIN, GiveUp, RetryPolicy, Verdict};
 pub use stats::{EndpointStats, StatsSnapshot};
 pub use timeline::Timeline;
-pub use timeout::{TimeoutError, parse_timeout};
+pub use timeout::{TimeoutError, parse_grpc_timeout, parse_timeout};
 pub use tries::{Failure, Tries};

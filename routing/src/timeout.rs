@@ -43,6 +43,27 @@ pub fn parse_timeout(value: &[u8]) -> Result<Duration, TimeoutError> {
     }
 }
 
+/// Reads the value of a `grpc-timeout` header: at most eight digits and a unit, `H`, `M`, `S`, `m` (milliseconds), `u` or `n`
+/// (the protocol of gRPC over HTTP/2). More than a day counts as a day, none as an instant.
+#[must_use]
+pub fn parse_grpc_timeout(value: &[u8]) -> Option<Duration> {
+    let (unit, digits) = value.split_last()?;
+    if !(1..=8).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number = digits.iter().fold(0, |sum: u64, digit| sum * 10 + u64::from(digit - b'0'));
+    let timeout = match unit {
+        b'H' => Duration::from_secs(number * 3600),
+        b'M' => Duration::from_secs(number * 60),
+        b'S' => Duration::from_secs(number),
+        b'm' => Duration::from_millis(number),
+        b'u' => Duration::from_micros(number),
+        b'n' => Duration::from_nanos(number),
+        _ => return None,
+    };
+    Some(timeout.clamp(Duration::from_nanos(1), Duration::from_hours(24)))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -71,6 +92,28 @@ mod tests {
             ("123456789ms", Err(TimeoutError::Shape)),
         ] {
             assert_eq!(parse_timeout(text.as_bytes()), result, "'{text}'");
+        }
+    }
+
+    #[test]
+    fn a_timeout_of_grpc_has_a_unit_of_one_letter() {
+        for (text, timeout) in [
+            ("1H", Some(Duration::from_hours(1))),
+            ("2M", Some(Duration::from_mins(2))),
+            ("3S", Some(Duration::from_secs(3))),
+            ("100m", Some(Duration::from_millis(100))),
+            ("99999999u", Some(Duration::from_micros(99_999_999))),
+            ("5n", Some(Duration::from_nanos(5))),
+            ("0S", Some(Duration::from_nanos(1))),
+            ("99999999H", Some(Duration::from_hours(24))),
+            ("", None),
+            ("S", None),
+            ("123456789S", None),
+            ("1s", None),
+            ("-1S", None),
+            ("1.5S", None),
+        ] {
+            assert_eq!(parse_grpc_timeout(text.as_bytes()), timeout, "{text}");
         }
     }
 

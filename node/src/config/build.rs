@@ -12,8 +12,8 @@ use super::raw::{Raw, RawConfig, Table, Value};
 use super::read::{self, Wrong, wrong};
 use super::section::{Keyed, Ledger, Section, close_root};
 use super::{
-    Admin, Capture, Config, Defaults, Dns, Host, Identity, Listen, Listener, Loaded, Log, Mesh, Node, Proxy, Seed,
-    Service, Telemetry, claim, default,
+    Admin, Capture, Config, Defaults, Dns, Host, Identity, Limits, Listen, Listener, Loaded, Log, Mesh, Node, Proxy,
+    Seed, Service, Telemetry, claim, default,
 };
 use crate::dns::VipRange;
 
@@ -58,9 +58,23 @@ pub(super) fn build(
     };
     section.close();
     let defaults = defaults(&ledger, &mut root);
+    let limits = limits(&ledger, &mut root);
     close_root(&ledger, &root);
-    let config =
-        Config { node, mesh, identity, admin, dns, proxy, services, listeners, capture, log, telemetry, defaults };
+    let config = Config {
+        node,
+        mesh,
+        identity,
+        admin,
+        dns,
+        proxy,
+        services,
+        listeners,
+        capture,
+        log,
+        telemetry,
+        defaults,
+        limits,
+    };
     claim::check(&config, &ledger, &service_keys, &listener_keys);
     let (problems, keys) = ledger.close();
     ConfigError::check(unknown.into_iter().chain(problems).collect())?;
@@ -231,6 +245,28 @@ fn defaults(ledger: &Ledger, root: &mut Table) -> Defaults {
     };
     section.close();
     defaults
+}
+
+fn limits(ledger: &Ledger, root: &mut Table) -> Limits {
+    let mut section = Section::open(ledger, root, "limits");
+    let count = |most: usize| {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        move |raw: &Raw| read::integer(raw, 1..=most).map(|count| usize::try_from(count).unwrap_or(usize::MAX))
+    };
+    let usual = Limits::default();
+    let limits = Limits {
+        // What is carried over the hop has an end of its own.
+        header_bytes: section.or("header_bytes", usual.header_bytes, count(default::HEADER_BYTES)),
+        header_fields: section.or("header_fields", usual.header_fields, count(crate::outbound::MOST_FIELDS)),
+        header_timeout: section.or("header_timeout", usual.header_timeout, read::duration),
+        body_timeout: section.or("body_timeout", usual.body_timeout, read::duration),
+        idle_timeout: section.or("idle_timeout", usual.idle_timeout, read::duration),
+        streams: section.or("streams", usual.streams, |raw| {
+            read::integer(raw, 1..=65_535).map(|streams| u32::try_from(streams).unwrap_or(u32::MAX))
+        }),
+    };
+    section.close();
+    limits
 }
 
 /// Where the parts of a `[[service]]` stand.

@@ -39,3 +39,15 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// One request in a hundred: enough to see where time goes, cheap enough to leave on.
 pub const SAMPLING: f64 = 0.01;
+/// What common servers allow (nginx: 4 buffers of 8 KiB; Apache: 8 KiB a field; Envoy: 60 KiB), with room.
+pub const HEADER_BYTES: usize = 64 * 1024;
+/// Browsers send some 20; Apache's limit.
+pub const HEADER_FIELDS: usize = 100;
+/// A head fits into a few packets: whoever takes longer holds a place for nothing (slowloris).
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The default of nginx (`client_body_timeout`).
+pub const BODY_TIMEOUT: Duration = Duration::from_mins(1);
+/// Longer than clients keep unused connections, so that it is they who close them and no request meets a closed one.
+pub const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
+/// RFC 9113, section 6.5.2, asks for at least 100.
+pub const STREAMS: u32 = 256;

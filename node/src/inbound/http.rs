@@ -1,20 +1,22 @@
-//! HTTP/1.1 to a local application.
+//! HTTP to a local application that speaks HTTP/1.1.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use http::StatusCode;
+use starling_proto::ErrorCode;
 use starling_proto::head::AnswerHead as HopHead;
 use starling_proto::mesh::v1;
-use starling_proto::{ErrorCode, Protocol};
 use starling_transport::{RecvHalf, SendHalf, StreamError};
 
-use super::local_http::{AnswerHead, Exchange, ExchangeError, LocalError, Piece, RequestHead, Upload};
+use super::local_http::{AnswerHead, Asked, Exchange, ExchangeError, LocalError, RequestHead, Upload};
 use super::{Arrival, fail};
 use crate::failure::Failure;
 use crate::hop_body::{HopBody, HopBodyError, Observer};
+use crate::http1::Piece;
 use crate::record::Record;
-use crate::relay::Counts;
+use crate::relay::{Counts, relay, tcp_ends};
 
 /// An answer larger than this may lie in the stream's buffers for long, since its caller reads slowly. It counts as under
 /// way until it has arrived, so that a node that stops does not cut it.
@@ -37,73 +39,149 @@ impl Observer for CountUp {
 }
 
 /// What became of a request that was not served.
-enum Broken {
+pub(super) enum Broken {
     /// The caller can be told in place of an answer.
     Unanswered(Failure),
     /// Its answer had begun.
     Cut(Failure),
 }
 
-pub(super) async fn serve(arrival: &Arrival, send: &mut SendHalf, recv: RecvHalf) {
-    let mut record = Record::inbound(arrival, Protocol::Http);
+/// What became of one that was.
+enum Served {
+    /// Its answer is sent.
+    Whole,
+    /// Its connection carries another protocol from here on.
+    Switched(Box<Exchange>, RecvHalf),
+}
+
+pub(super) async fn serve(arrival: &Arrival, mut send: SendHalf, recv: RecvHalf) {
+    let mut record = Record::inbound(arrival);
     let in_flight = arrival.offer.begin();
-    match exchange(arrival, send, recv, &mut record).await {
-        Ok(()) if record.bytes_out() > FLUSHED_WITHOUT_CARE => {
-            drop((record, in_flight));
-            let _ = send.stopped().await;
+    match exchange(arrival, &mut send, recv, &mut record).await {
+        Ok(Served::Whole) => {
+            drop(in_flight);
+            flush(record, &send).await;
         }
-        Ok(()) => {}
-        Err(Broken::Cut(failure)) => {
+        Ok(Served::Switched(exchange, recv)) => Box::pin(switch(exchange, send, recv, record)).await,
+        Err(broken) => tell(broken, record, send).await,
+    }
+}
+
+/// Waits until a large answer has arrived.
+pub(super) async fn flush(record: Record, send: &SendHalf) {
+    let bytes = record.bytes_out();
+    drop(record);
+    if bytes > FLUSHED_WITHOUT_CARE {
+        let _ = send.stopped().await;
+    }
+}
+
+/// Tells the caller that its request, or its answer, broke off.
+pub(super) async fn tell(broken: Broken, mut record: Record, mut send: SendHalf) {
+    match broken {
+        Broken::Cut(failure) => {
             send.reset(failure.code);
             record.fail(&failure);
         }
-        Err(Broken::Unanswered(failure)) => {
+        Broken::Unanswered(failure) => {
             record.fail(&failure);
-            fail(send, failure).await;
+            fail(&mut send, failure).await;
         }
     }
 }
 
-async fn exchange(arrival: &Arrival, send: &mut SendHalf, recv: RecvHalf, record: &mut Record) -> Result<(), Broken> {
-    let upload = to_upload(arrival, recv, record).map_err(Broken::Unanswered)?;
-    let begun = arrival.shard.local_http.begin(arrival.offer.address, upload, arrival.head.method == "HEAD").await;
+async fn switch(exchange: Box<Exchange>, send: SendHalf, recv: RecvHalf, mut record: Record) {
+    let counts = Arc::<Counts>::default();
+    record.on_switched(&counts);
+    let (stream, early) = exchange.into_switched();
+    match relay(tcp_ends(stream), early, send, recv, &counts).await {
+        Ok(()) => record.on_done(),
+        Err(error) if error.code() == ErrorCode::Cancelled => record.on_done(),
+        Err(error) => record.fail(&Failure::new(error.code(), error.to_string())),
+    }
+}
+
+async fn exchange(
+    arrival: &Arrival,
+    send: &mut SendHalf,
+    recv: RecvHalf,
+    record: &mut Record,
+) -> Result<Served, Broken> {
+    let head = &arrival.head;
+    let asked = Asked { is_head: head.method == "HEAD", switches: !head.upgrade.is_empty() && head.no_body };
+    let encoded = encoded(arrival, record).map_err(Broken::Unanswered)?;
+    let (body, recv) = if head.no_body { (None, Some(recv)) } else { (Some(body(head, recv, record)), None) };
+    let upload = Upload::new(encoded, body);
+    let begun = arrival.shard.local_http.begin(arrival.offer.address, upload, asked).await;
     arrival.offer.on_reached(!matches!(begun, Err(LocalError::Connect { .. })));
     let mut exchange = begun.map_err(|error| Broken::Unanswered(error.into()))?;
     let head = ask(arrival, &mut exchange, send).await.map_err(Broken::Unanswered)?;
     arrival.offer.on_answer(arrival.started.elapsed());
     record.on_status(head.status);
+    if head.status == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(recv) = recv
+    {
+        let head = hop_head(arrival, &head, false);
+        let sent = send.send_head(head).await;
+        sent.map_err(|error| Broken::Cut(Failure::new(ErrorCode::Cancelled, error.to_string())))?;
+        return Ok(Served::Switched(Box::new(exchange), recv));
+    }
     pass_on(arrival, &head, &mut exchange, send, record).await.map_err(Broken::Cut)?;
     arrival.shard.local_http.put_back(arrival.offer.address, exchange).await;
-    Ok(())
+    Ok(Served::Whole)
 }
 
-/// The request as the application gets it.
-fn to_upload(arrival: &Arrival, recv: RecvHalf, record: &mut Record) -> Result<Upload, Failure> {
+/// The head of the request as the application gets it.
+fn encoded(arrival: &Arrival, record: &mut Record) -> Result<Bytes, Failure> {
     let head = &arrival.head;
     let traceparent = record.trace_of(&head.traceparent, &arrival.shard).context.text();
     let encoded = RequestHead { head, source: arrival.permit.source(), traceparent: &traceparent }.encode();
-    let encoded = encoded.map_err(|error| Failure::new(ErrorCode::HopProtocol, error.to_string()))?;
-    let body = (!head.no_body).then(|| {
-        let length = head.has_content_length.then_some(head.content_length);
-        let counts = Arc::<Counts>::default();
-        record.follow(&counts);
-        (HopBody::new(recv, length, CountUp(counts)), length)
-    });
-    Ok(Upload::new(encoded, body))
+    encoded.map_err(|error| Failure::new(ErrorCode::HopProtocol, error.to_string()))
+}
+
+/// The body that follows a head, with its declared length.
+pub(super) fn body(head: &v1::StreamHeader, recv: RecvHalf, record: &mut Record) -> (LocalBody, Option<u64>) {
+    let length = head.has_content_length.then_some(head.content_length);
+    let counts = Arc::<Counts>::default();
+    record.follow(&counts);
+    (HopBody::new(recv, length, CountUp(counts)), length)
 }
 
 /// Waits for the head of the answer, no longer than the caller does: its node holds the deadline, and stops the stream
-/// when it passes.
-async fn ask(arrival: &Arrival, exchange: &mut Exchange, send: &SendHalf) -> Result<AnswerHead, Failure> {
-    tokio::select! {
-        biased;
-        head = exchange.head() => head.map_err(|error| broken(arrival, error)),
-        _ = send.stopped() => Err(Failure::new(ErrorCode::Cancelled, "the caller went away")),
+/// when it passes. Interim answers are passed on, to whoever takes them.
+async fn ask(arrival: &Arrival, exchange: &mut Exchange, send: &mut SendHalf) -> Result<AnswerHead, Failure> {
+    loop {
+        let head = tokio::select! {
+            biased;
+            head = exchange.head() => head.map_err(|error| broken(arrival, error))?,
+            _ = send.stopped() => return Err(Failure::new(ErrorCode::Cancelled, "the caller went away")),
+        };
+        if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(head);
+        }
+        if arrival.head.takes_interim {
+            let sent = exchange.run(send.send_head(hop_head(arrival, &head, true))).await;
+            sent.map_err(|error| broken(arrival, error))??;
+        }
     }
 }
 
 fn broken(arrival: &Arrival, source: ExchangeError) -> Failure {
     LocalError::Exchange { address: arrival.offer.address, source }.into()
+}
+
+fn hop_head<'h>(
+    arrival: &Arrival,
+    head: &'h AnswerHead,
+    no_body: bool,
+) -> HopHead<impl Iterator<Item = (&'h [u8], &'h [u8])>> {
+    HopHead {
+        status: head.status.as_u16(),
+        headers: head.lines(),
+        no_body,
+        content_length: head.content_length,
+        load: arrival.offer.load(arrival.shard.plane.epoch),
+    }
 }
 
 /// Sends the answer's head and streams its body.
@@ -128,13 +206,7 @@ async fn pass_on(
     record.on_answered(data.len());
     let no_body = next == Some(Piece::End);
     let mut ended = no_body || (next.is_none() && exchange.is_over());
-    let head = HopHead {
-        status: head.status.as_u16(),
-        headers: head.lines(),
-        no_body,
-        content_length: head.content_length,
-        load: arrival.offer.load(arrival.shard.plane.epoch),
-    };
+    let head = hop_head(arrival, head, no_body);
     exchange.run(send.send_head_and(head, data, ended)).await.map_err(broken)?.map_err(caller)?;
     while !ended {
         let piece = if let Some(piece) = next.take() {

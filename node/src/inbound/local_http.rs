@@ -8,21 +8,18 @@ use std::net::SocketAddr;
 use starling_proto::ErrorCode;
 
 use crate::failure::Failure;
+use crate::http1::BadFraming;
 
 mod answer_head;
-mod chunked;
 mod connection;
 mod exchange;
-mod payload;
 mod pool;
 mod request_head;
-mod token;
 mod upload;
 
 pub(crate) use answer_head::AnswerHead;
 pub(crate) use connection::connect_tcp;
-pub(crate) use exchange::{Exchange, ExchangeError};
-pub(crate) use payload::Piece;
+pub(crate) use exchange::{Asked, Exchange, ExchangeError};
 pub(crate) use pool::LocalPool;
 pub(crate) use request_head::RequestHead;
 pub(crate) use upload::Upload;
@@ -42,12 +39,12 @@ pub(crate) enum BadAnswer {
     /// Several lengths that differ, or one that is no number.
     #[error("its answer's Content-Length is ambiguous or not a number")]
     Length,
-    /// The framing of a chunk.
-    #[error("its answer's body is not chunked as RFC 9112, section 7.1, says: {0}")]
-    Chunk(&'static str),
-    /// The connection ended before the answer did.
+    /// The connection ended within its head.
     #[error("its answer was cut off")]
     Cut,
+    /// Its body.
+    #[error("its answer: {0}")]
+    Body(#[from] BadFraming),
 }
 
 /// Why a local application gave no answer.

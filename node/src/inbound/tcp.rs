@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use starling_proto::ErrorCode;
 use starling_proto::mesh::v1;
-use starling_proto::{ErrorCode, Protocol};
 use starling_transport::{RecvHalf, SendHalf};
 
 use super::local_http::connect_tcp;
 use super::{Arrival, fail};
 use crate::failure::Failure;
 use crate::record::Record;
-use crate::relay::{Counts, relay};
+use crate::relay::{Counts, relay, tcp_ends};
 
 pub(super) async fn serve(arrival: &Arrival, mut send: SendHalf, mut recv: RecvHalf) {
-    let mut record = Record::inbound(arrival, Protocol::Tcp);
+    let mut record = Record::inbound(arrival);
     let _in_flight = arrival.offer.begin();
     let connected = connect_tcp(arrival.offer.address).await;
     arrival.offer.on_reached(connected.is_ok());
@@ -33,7 +33,7 @@ pub(super) async fn serve(arrival: &Arrival, mut send: SendHalf, mut recv: RecvH
     }
     let counts = Arc::new(Counts::default());
     record.follow(&counts);
-    if let Err(error) = relay(local, Bytes::new(), send, recv, &counts).await {
+    if let Err(error) = relay(tcp_ends(local), Bytes::new(), send, recv, &counts).await {
         // A caller or an application that hangs up in the middle is how many TCP protocols end.
         if error.code() != ErrorCode::Cancelled {
             record.fail(&Failure::new(error.code(), error.to_string()));

@@ -11,7 +11,6 @@ use starling_routing::{Outcome, Pick};
 use starling_transport::Request;
 use tokio::time::Sleep;
 
-use super::activity::Serving;
 use crate::failure::Failure;
 use crate::hop_body::{HopBody, HopBodyError, Observer};
 use crate::record::Record;
@@ -26,13 +25,12 @@ pub(super) enum AnswerBody {
     Timed(HopBody<Download>, Pin<Box<Sleep>>),
 }
 
-/// What must live until the answer has been read: the endpoint counts it as in flight, both connections as outstanding,
-/// and the log wants its size.
+/// What must live until the answer has been read: the endpoint counts it as in flight, its connection as
+/// outstanding, and the log wants its size.
 pub(super) struct Download {
     pub(super) pick: Pick,
     pub(super) record: Record,
     pub(super) _outstanding: Request,
-    pub(super) _serving: Serving,
 }
 
 impl Observer for Download {

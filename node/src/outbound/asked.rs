@@ -2,10 +2,13 @@
 
 use std::borrow::Cow;
 
-use http::header::{CONTENT_LENGTH, HOST, HeaderName};
+use bytes::Bytes;
+use http::Version;
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderName};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use starling_proto::head::{Head, RequestHead};
+use starling_proto::mesh::v1::Protocol;
 
 use super::{Caller, Destination};
 use crate::fields::{self, PassedOn};
@@ -24,7 +27,12 @@ pub(super) struct Asked<'r> {
     /// The trace begins here.
     begins_trace: bool,
     no_body: bool,
+    takes_interim: bool,
 }
+
+/// The protocol that a request asks to switch to, in lower case.
+#[derive(Debug, Clone)]
+pub(super) struct SwitchTo(pub(super) Bytes);
 
 impl<'r> Asked<'r> {
     /// The head of a request for `to`, at the place `hop` in its trace.
@@ -35,6 +43,7 @@ impl<'r> Asked<'r> {
         parts: &'r Parts,
         hop: Hop,
         no_body: bool,
+        takes_interim: bool,
     ) -> Self {
         Self {
             source: caller.source_path(),
@@ -45,7 +54,17 @@ impl<'r> Asked<'r> {
             traceparent: hop.context.text(),
             begins_trace: hop.started,
             no_body,
+            takes_interim,
         }
+    }
+
+    /// Does it ask for another protocol?
+    pub(super) fn is_upgrade(&self) -> bool {
+        !self.upgrade().is_empty()
+    }
+
+    fn upgrade(&self) -> &[u8] {
+        self.parts.extensions.get::<SwitchTo>().map_or(&[], |protocol| &protocol.0)
     }
 
     /// The bytes of its target and fields, as HTTP/1.1 writes them.
@@ -56,6 +75,7 @@ impl<'r> Asked<'r> {
     /// What one try sends to one instance, with so much time left.
     pub(super) fn head(&self, attempt: u32, instance: u32, deadline_ms: u32) -> impl Head {
         RequestHead {
+            protocol: if self.parts.version == Version::HTTP_2 { Protocol::Http2 } else { Protocol::Http },
             source: self.source,
             destination: self.to.service.path(),
             destination_port: self.to.port,
@@ -69,6 +89,8 @@ impl<'r> Asked<'r> {
             traceparent: &self.traceparent,
             no_body: self.no_body,
             content_length: if self.no_body { None } else { fields::content_length(&self.parts.headers) },
+            upgrade: self.upgrade(),
+            takes_interim: self.takes_interim,
         }
     }
 
@@ -77,7 +99,11 @@ impl<'r> Asked<'r> {
     }
 
     fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.passed_on.lines(|name| is_apart(name) || (self.begins_trace && *name == TRACESTATE))
+        // Who takes no interim answer would wait for 100 (Continue) in vain.
+        let is_apart = |name: &HeaderName| {
+            is_apart(name) || (self.begins_trace && *name == TRACESTATE) || (!self.takes_interim && *name == EXPECT)
+        };
+        self.passed_on.lines(is_apart)
     }
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use starling_proto::mesh::v1;
 use starling_proto::{EndpointKey, ErrorCode, frame};
 use starling_routing::{Pick, Verdict};
-use starling_transport::{Connection, RecvHalf, Request, SendHalf};
+use starling_transport::{Connection, RecvHalf, Request, SendHalf, StreamError};
 
 use super::call::Call;
 use super::pump::{PumpError, pump};
@@ -29,8 +29,15 @@ pub(super) struct Lost {
 pub(super) struct Answered {
     pub(super) head: v1::ResponseHead,
     pub(super) recv: RecvHalf,
+    /// The other direction, for an answer that switches to another protocol.
+    pub(super) send: Option<SendHalf>,
     pub(super) pick: Pick,
     pub(super) outstanding: Request,
+}
+
+/// Is this an answer before the answer?
+fn is_interim(head: &v1::ResponseHead) -> bool {
+    head.error.is_empty() && (100..200).contains(&head.status) && head.status != 101
 }
 
 type Pumping = Pin<Box<dyn Future<Output = Result<(), PumpError>> + Send>>;
@@ -65,8 +72,10 @@ impl Call<'_> {
         self.record.on_try(&endpoint);
         let outstanding = connection.begin_request();
         let (failure, again_after) = match self.exchange(&connection, key).await {
-            Ok((head, recv)) if head.error.is_empty() => return Ok(Answered { head, recv, pick, outstanding }),
-            Ok((head, _)) => (reach::refused(&connection, &head.error, head.detail), None),
+            Ok((head, recv, send)) if head.error.is_empty() => {
+                return Ok(Answered { head, recv, send, pick, outstanding });
+            }
+            Ok((head, ..)) => (reach::refused(&connection, &head.error, head.detail), None),
             Err(Unanswered { failure, again_after }) => (failure, again_after),
         };
         reach::failed(pick, &failure);
@@ -77,14 +86,15 @@ impl Call<'_> {
         &mut self,
         connection: &Connection,
         key: &EndpointKey,
-    ) -> Result<(v1::ResponseHead, RecvHalf), Unanswered> {
+    ) -> Result<(v1::ResponseHead, RecvHalf, Option<SendHalf>), Unanswered> {
         let (mut send, mut recv) = connection.open().await?;
         let left = self.deadline.for_hop(Instant::now());
         let head = self.asked.head(self.tries.number(), key.instance, left);
-        send.send_head_and(head, Bytes::new(), self.upload.is_none()).await?;
-        let pumping = self.start_pump(send);
+        let switches = self.asked.is_upgrade();
+        send.send_head_and(head, Bytes::new(), self.upload.is_none() && !switches).await?;
+        let (send, pumping) = if switches { (Some(send), None) } else { (None, self.start_pump(send)) };
         match self.wait(connection, key, &mut recv, pumping).await {
-            Ok(head) => Ok((head, recv)),
+            Ok(head) => Ok((head, recv, send)),
             Err(unanswered) => {
                 recv.stop(ErrorCode::Cancelled);
                 Err(unanswered)
@@ -105,13 +115,23 @@ impl Call<'_> {
         recv: &mut RecvHalf,
         mut pumping: Option<Pumping>,
     ) -> Result<v1::ResponseHead, Unanswered> {
-        let mut reading = pin!(recv.recv_head::<v1::ResponseHead>(frame::MAX_HEAD));
+        let interims = self.interims;
+        let mut reading = pin!(async {
+            loop {
+                let head = recv.recv_head::<v1::ResponseHead>(frame::MAX_HEAD).await?;
+                if !is_interim(&head) {
+                    return Ok::<_, StreamError>(head);
+                }
+                interims.send(head);
+            }
+        });
         let mut silent = pin!(connection.silent());
         // The time for one try begins when the request has been sent whole.
         let mut try_until = pumping.is_none().then(|| self.try_until()).flatten();
         let mut watch_silence = true;
         loop {
-            // One timer for both: it is set for every request.
+            // One timer for both: it is set for every request. Nobody said how long a body may take to come.
+            let uploading = pumping.is_some() && !self.deadline.is_declared();
             let patience = try_until.unwrap_or(self.deadline.at());
             tokio::select! {
                 biased;
@@ -126,8 +146,9 @@ impl Call<'_> {
                 end = async { pumping.as_mut().expect("guarded").await }, if pumping.is_some() => {
                     pumping = None;
                     if let Err(PumpError::Caller(error)) = end {
-                        return Err(Failure::new(ErrorCode::Cancelled, error.to_string()).into());
+                        return Err(Failure::new(error.code, error.to_string()).into());
                     }
+                    self.deadline = self.deadline.of_answer(self.shard.plane.timeout(), Instant::now());
                     // If the stream failed, reading its answer tells why.
                     try_until = self.try_until();
                 }
@@ -138,7 +159,7 @@ impl Call<'_> {
                     }
                     watch_silence = false;
                 }
-                () = tokio::time::sleep_until(patience.into()) => {
+                () = tokio::time::sleep_until(patience.into()), if !uploading => {
                     if try_until.is_none() {
                         return Err(Failure::new(ErrorCode::Deadline, "no answer before the deadline").into());
                     }

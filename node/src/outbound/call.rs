@@ -3,22 +3,24 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
-use hyper::body::Incoming;
 use starling_proto::ErrorCode;
-use starling_routing::{Cluster, Deadline, Outcome, RetryPolicy, Tries, Verdict, is_idempotent, parse_timeout};
+use starling_routing::{
+    Cluster, Deadline, Outcome, RetryPolicy, Tries, Verdict, is_idempotent, parse_grpc_timeout, parse_timeout,
+};
 
-use super::{Caller, Destination};
-use super::activity::Serving;
 use super::answer_body::{AnswerBody, Download};
 use super::asked::Asked;
 use super::attempt::Answered;
+use super::interim::Interims;
+use super::requests::Answer;
+use super::tcp::Tunnel;
 use super::upload::Upload;
-use crate::answer;
+use super::{Caller, CallerBody, Destination};
+use crate::answer::{self, Tongue};
 use crate::failure::Failure;
 use crate::fields;
 use crate::hop_body::HopBody;
@@ -31,12 +33,13 @@ pub(super) struct Call<'c> {
     pub(super) cluster: Arc<Cluster>,
     pub(super) asked: Asked<'c>,
     /// `None`: there is no body.
-    pub(super) upload: Option<Upload<Incoming>>,
+    pub(super) upload: Option<Upload<CallerBody>>,
     pub(super) idempotent: bool,
     pub(super) deadline: Deadline,
     pub(super) tries: Tries,
     pub(super) record: Record,
-    pub(super) serving: Serving,
+    pub(super) interims: &'c Interims,
+    tongue: Tongue,
 }
 
 /// Answers a request for `to`.
@@ -44,38 +47,42 @@ pub(super) async fn answer(
     shard: &Shard,
     caller: &Caller,
     to: &Destination,
-    request: Request<Incoming>,
-    serving: Serving,
-) -> Response<AnswerBody> {
+    request: Request<CallerBody>,
+    interims: &Interims,
+) -> Answer {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
+    let tongue = Tongue::of(&parts.headers);
     let mut record = Record::outbound(shard, &to.service, &parts, caller, started);
     let service = &to.service;
     let Some(cluster) = shard.plane.clusters.load().cluster(service).cloned() else {
         let failure = Failure::new(ErrorCode::NoSuchService, format!("nobody in the mesh offers {service}"));
-        return refuse(record, to, &failure);
+        return Answer::Whole(refuse(record, to, &failure, tongue));
     };
     cluster.budget().on_request(started);
     let (deadline, tries) = match wishes(&parts, started, shard.plane.timeout()) {
         Ok(wishes) => wishes,
-        Err(detail) => return refuse(record, to, &Failure::new(ErrorCode::BadRequest, detail)),
+        Err(detail) => {
+            let failure = Failure::new(ErrorCode::BadRequest, detail);
+            return Answer::Whole(refuse(record, to, &failure, tongue));
+        }
     };
     let hop = record.trace(&parts.headers, shard);
     let upload = (!body.is_end_stream()).then(|| Upload::new(body));
     if let Some(upload) = &upload {
         record.follow_upload(upload);
     }
-    let asked = Asked::new(shard, caller, to, &parts, hop, upload.is_none());
-    // The library lets heads of up to twice its own limit through.
+    let asked = Asked::new(shard, caller, to, &parts, hop, upload.is_none(), interims.are_wanted());
     if asked.size() > fields::MAX_FIELDS {
         let detail = format!("a request's head may have {} bytes", fields::MAX_FIELDS);
-        return refuse(record, to, &Failure::new(ErrorCode::HeaderTooLarge, detail));
+        let failure = Failure::new(ErrorCode::HeaderTooLarge, detail);
+        return Answer::Whole(refuse(record, to, &failure, tongue));
     }
     let idempotent = is_idempotent(parts.method.as_str());
-    let mut call = Call { shard, cluster, asked, upload, idempotent, deadline, tries, record, serving };
+    let mut call = Call { shard, cluster, asked, upload, idempotent, deadline, tries, record, interims, tongue };
     match call.run().await {
         Ok(answered) => call.pass_on(to, answered),
-        Err(failure) => refuse(call.record, to, &failure),
+        Err(failure) => Answer::Whole(refuse(call.record, to, &failure, tongue)),
     }
 }
 
@@ -85,6 +92,11 @@ fn wishes(parts: &Parts, now: Instant, timeout: std::time::Duration) -> Result<(
     if let Some(value) = parts.headers.get(fields::STARLING_TIMEOUT) {
         let wish = parse_timeout(value.as_bytes()).map_err(|error| format!("starling-timeout: {error}"))?;
         deadline = Deadline::declared(wish, now);
+    }
+    if let Some(value) = parts.headers.get("grpc-timeout") {
+        let wish =
+            parse_grpc_timeout(value.as_bytes()).ok_or("grpc-timeout: write up to 8 digits and one of HMSmun")?;
+        deadline = deadline.narrowed(Deadline::declared(wish, now));
     }
     let mut policy = RetryPolicy::default();
     if let Some(value) = parts.headers.get(fields::STARLING_RETRIES) {
@@ -114,14 +126,15 @@ impl Call<'_> {
         }
     }
 
-    fn pass_on(mut self, to: &Destination, answered: Answered) -> Response<AnswerBody> {
-        let Answered { head, recv, mut pick, outstanding } = answered;
+    fn pass_on(mut self, to: &Destination, answered: Answered) -> Answer {
+        let Answered { head, recv, send, mut pick, outstanding } = answered;
         let now = Instant::now();
         let status = u16::try_from(head.status).ok().and_then(|status| StatusCode::from_u16(status).ok());
         let headers = fields::from_wire(head.headers, 1);
         let (Some(status), Ok(mut headers)) = (status, headers) else {
             pick.on_outcome(Outcome::Failed, now);
-            return refuse(self.record, to, &Failure::new(ErrorCode::HopProtocol, "the far node's answer is not HTTP"));
+            let failure = Failure::new(ErrorCode::HopProtocol, "the far node's answer is not HTTP");
+            return Answer::Whole(refuse(self.record, to, &failure, self.tongue));
         };
         pick.on_outcome(Outcome::of_status(status.as_u16()), now);
         self.record.on_status(status);
@@ -130,7 +143,18 @@ impl Call<'_> {
         }
         // What an application repeats of an answer that it got is not the mesh's word on this one.
         headers.remove(fields::STARLING_ERROR);
-        let download = Download { pick, record: self.record, _outstanding: outstanding, _serving: self.serving };
+        if let Some(mut send) = send {
+            if status == StatusCode::SWITCHING_PROTOCOLS {
+                let mut response = Response::new(());
+                *response.status_mut() = status;
+                *response.headers_mut() = headers;
+                let holding = self.shard.plane.drain.hold();
+                return Answer::Tunnel(response, Tunnel { send, recv, pick, record: self.record, holding });
+            }
+            // It asked for another protocol and got an answer: nothing follows the request.
+            let _ = send.finish();
+        }
+        let download = Download { pick, record: self.record, _outstanding: outstanding };
         let body = if head.no_body {
             HopBody::empty(download)
         } else {
@@ -144,16 +168,17 @@ impl Call<'_> {
         let mut response = Response::new(body);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
-        response
+        Answer::Whole(response)
     }
 }
 
 /// The mesh's own answer, recorded.
-pub(super) fn refuse(mut record: Record, to: &Destination, failure: &Failure) -> Response<AnswerBody> {
+pub(super) fn refuse(mut record: Record, to: &Destination, failure: &Failure, tongue: Tongue) -> Response<AnswerBody> {
     record.fail(failure);
-    own(answer::to_error(failure, &to.service.to_string()))
+    own(failure, &to.service.to_string(), tongue)
 }
 
-pub(super) fn own(response: Response<Bytes>) -> Response<AnswerBody> {
-    response.map(|bytes| AnswerBody::Own(Some(bytes)))
+/// The mesh's own answer.
+pub(super) fn own(failure: &Failure, service: &str, tongue: Tongue) -> Response<AnswerBody> {
+    answer::to_error(failure, service, tongue).map(|bytes| AnswerBody::Own(Some(bytes)))
 }

@@ -6,11 +6,12 @@ use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use socket2::{Domain, Socket, Type};
 use starling_proto::Protocol;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Caller, Destination, Way, http, tcp};
+use super::{Caller, Destination, Way, http1, tcp};
 use crate::capture;
 use crate::shard::Shard;
 
@@ -79,20 +80,23 @@ pub(crate) async fn serve(shard: Arc<Shard>, stream: TcpStream, way: Way) {
     let caller = Caller::of(&shard, &stream);
     match &way {
         Way::To { destination, protocol } => match protocol.unwrap_or_else(|| spoken(&shard, destination)) {
-            Protocol::Http | Protocol::Http2 | Protocol::Grpc => http::serve(shard, stream, way, caller).await,
+            Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
+                http1::serve(shard, stream, Bytes::new(), way, caller).await
+            }
             Protocol::Tcp | Protocol::Udp | Protocol::Detect => {
                 let destination = destination.clone();
-                tcp::serve(shard, stream, destination, caller).await;
+                tcp::serve(shard, stream, Bytes::new(), destination, caller).await;
             }
         },
-        Way::Proxy => http::serve(shard, stream, way, caller).await,
+        Way::Proxy => http1::serve(shard, stream, Bytes::new(), way, caller).await,
     }
 }
 
 /// Serves a connection that the redirect of the VIP range brought.
 pub(crate) async fn serve_captured(shard: Arc<Shard>, stream: TcpStream) {
     match capture::original_destination(&stream) {
-        Ok(destination) => serve_vip(shard, stream, destination).await,
+        Ok(SocketAddr::V4(destination)) => serve_vip(shard, stream, destination).await,
+        Ok(SocketAddr::V6(_)) => {}
         Err(error) => tracing::debug!(%error, "a connection to the capture port was not redirected"),
     }
 }

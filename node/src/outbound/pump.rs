@@ -2,11 +2,11 @@
 
 use std::future::poll_fn;
 
-use hyper::body::Incoming;
 use starling_proto::ErrorCode;
 use starling_proto::mesh::v1;
 use starling_transport::{SendHalf, StreamError};
 
+use super::CallerBody;
 use super::upload::{CallerError, Cursor, Piece, Upload};
 use crate::fields;
 
@@ -21,7 +21,7 @@ pub(super) enum PumpError {
 
 /// Sends the body from its beginning to its end, as fast as the far side takes it. If the caller fails, the stream is
 /// reset, so that the far application never takes half a body for a whole one.
-pub(super) async fn pump(upload: Upload<Incoming>, mut send: SendHalf) -> Result<(), PumpError> {
+pub(super) async fn pump(upload: Upload<CallerBody>, mut send: SendHalf) -> Result<(), PumpError> {
     let mut cursor = Cursor::default();
     loop {
         match poll_fn(|cx| upload.poll_next(&mut cursor, cx)).await {

@@ -5,37 +5,36 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::Response;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use socket2::SockRef;
 use starling_proto::mesh::v1;
 use starling_proto::{Endpoint, ErrorCode, frame};
 use starling_routing::{Deadline, Outcome, Pick, RetryPolicy, Tries, Verdict};
+use starling_transport::drain::DrainHold;
 use starling_transport::{Connection, RecvHalf, Request, SendHalf};
 use tokio::net::TcpStream;
 
-use super::answer_body::AnswerBody;
+use super::requests::Answer;
 use super::{Caller, Destination, call, reach};
+use crate::answer::Tongue;
 use crate::failure::Failure;
 use crate::record::Record;
-use crate::relay::{Counts, relay};
+use crate::relay::{Counts, Sink, Source, http2_ends, relay, tcp_ends};
 use crate::shard::Shard;
 
-/// A stream to an application of the service, accepted by it.
-struct Opened {
-    send: SendHalf,
-    recv: RecvHalf,
-    pick: Pick,
-    _outstanding: Request,
+/// A stream to an application of the service, accepted by it, and the record of what it carries.
+pub(super) struct Tunnel {
+    pub(super) send: SendHalf,
+    pub(super) recv: RecvHalf,
+    pub(super) pick: Pick,
+    pub(super) record: Record,
+    pub(super) holding: DrainHold,
 }
 
 /// Carries one connection. If the service cannot be reached the connection is reset: TCP has no other word for it.
-pub(super) async fn serve(shard: Arc<Shard>, stream: TcpStream, to: Destination, caller: Caller) {
-    let _holding = shard.plane.drain.hold();
-    let mut record = Record::outbound_tcp(&shard, &to.service, &caller, Instant::now());
-    match open(&shard, &caller, &to, &mut record).await {
-        Ok(opened) => carry(stream, Bytes::new(), opened, record).await,
-        Err(failure) => {
+pub(super) async fn serve(shard: Arc<Shard>, stream: TcpStream, early: Bytes, to: Destination, caller: Caller) {
+    match open(&shard, &caller, &to).await {
+        Ok(tunnel) => tunnel.carry(stream, early).await,
+        Err((mut record, failure)) => {
             record.fail(&failure);
             let _ = SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO));
         }
@@ -43,48 +42,60 @@ pub(super) async fn serve(shard: Arc<Shard>, stream: TcpStream, to: Destination,
 }
 
 /// Answers CONNECT: 200 once the service has accepted, then bytes.
-pub(super) async fn tunnel(
-    shard: &Arc<Shard>,
-    caller: &Caller,
-    to: Destination,
-    upgrade: OnUpgrade,
-) -> Response<AnswerBody> {
-    let mut record = Record::outbound_tcp(shard, &to.service, caller, Instant::now());
-    match open(shard, caller, &to, &mut record).await {
-        Ok(opened) => {
-            let holding = shard.plane.drain.hold();
-            tokio::spawn(async move {
-                let _holding = holding;
-                let Ok(upgraded) = upgrade.await else { return };
-                // What the client sent together with its CONNECT was read ahead: it goes first.
-                if let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() {
-                    carry(parts.io.into_inner(), parts.read_buf, opened, record).await;
-                }
-            });
-            Response::new(AnswerBody::Own(None))
-        }
-        Err(failure) => call::refuse(record, &to, &failure),
+pub(super) async fn connect(shard: &Arc<Shard>, caller: &Caller, to: &Destination) -> Answer {
+    match open(shard, caller, to).await {
+        Ok(tunnel) => Answer::Tunnel(Response::new(()), tunnel),
+        Err((record, failure)) => Answer::Whole(call::refuse(record, to, &failure, Tongue::Http)),
     }
 }
 
-/// Carries `early`, which was read of `stream` before, and then all that comes.
-async fn carry(stream: TcpStream, early: Bytes, opened: Opened, mut record: Record) {
-    let Opened { send, recv, mut pick, _outstanding: outstanding } = opened;
-    // A connection may idle for hours: only its opening counts as a request outstanding.
-    drop(outstanding);
-    let counts = Arc::new(Counts::default());
-    record.follow(&counts);
-    if let Err(error) = relay(stream, early, send, recv, &counts).await {
-        let code = error.code();
-        if code != ErrorCode::Cancelled {
-            record.fail(&Failure::new(code, error.to_string()));
-            pick.on_outcome(Outcome::of_error(code), Instant::now());
+impl Tunnel {
+    /// Carries `early`, which was read of `stream` before, and then all that comes.
+    pub(super) async fn carry(self, stream: TcpStream, early: Bytes) {
+        self.relay(tcp_ends(stream), early).await;
+    }
+
+    /// Carries what comes on a stream of HTTP/2.
+    pub(super) async fn carry_http2(self, recv: h2::RecvStream, send: h2::SendStream<Bytes>) {
+        self.relay(http2_ends(recv, send), Bytes::new()).await;
+    }
+
+    async fn relay(self, ends: (impl Source, impl Sink), early: Bytes) {
+        let Self { send, recv, mut pick, mut record, holding: _holding } = self;
+        let counts = Arc::new(Counts::default());
+        record.on_switched(&counts);
+        match relay(ends, early, send, recv, &counts).await {
+            Ok(()) => record.on_done(),
+            // A caller or an application that hangs up in the middle is how many protocols end.
+            Err(error) if error.code() == ErrorCode::Cancelled => record.on_done(),
+            Err(error) => {
+                record.fail(&Failure::new(error.code(), error.to_string()));
+                pick.on_outcome(Outcome::of_error(error.code()), Instant::now());
+            }
         }
     }
+}
+
+/// Opens a stream to an application that accepts.
+pub(super) async fn open(shard: &Arc<Shard>, caller: &Caller, to: &Destination) -> Result<Tunnel, (Record, Failure)> {
+    let holding = shard.plane.drain.hold();
+    let mut record = Record::outbound_tcp(shard, &to.service, caller, Instant::now());
+    match try_all(shard, caller, to, &mut record).await {
+        // A connection may idle for hours: only its opening counts as a request outstanding.
+        Ok(Opened { send, recv, pick, .. }) => Ok(Tunnel { send, recv, pick, record, holding }),
+        Err(failure) => Err((record, failure)),
+    }
+}
+
+struct Opened {
+    send: SendHalf,
+    recv: RecvHalf,
+    pick: Pick,
+    _outstanding: Request,
 }
 
 /// Opens a stream to one endpoint after the other until one accepts: nothing has been sent yet, so nothing is lost.
-async fn open(
+async fn try_all(
     shard: &Arc<Shard>,
     caller: &Caller,
     to: &Destination,

@@ -6,6 +6,9 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
+use starling_proto::ErrorCode;
+
+use super::caller_body::CallerBodyError;
 
 /// How much of a request body is kept for another try, in bytes (resilience.md).
 pub(crate) const KEPT_LIMIT: usize = 64 * 1024;
@@ -24,8 +27,24 @@ pub(crate) enum Piece {
 
 /// The caller's connection failed, or its body was malformed, in its library's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the caller's request body: {0}")]
-pub(crate) struct CallerError(String);
+#[error("the caller's request body: {what}")]
+pub(crate) struct CallerError {
+    /// What the caller is told, if it is still there.
+    pub(crate) code: ErrorCode,
+    what: String,
+}
+
+/// Why a body breaks off, by its kind of body.
+pub(crate) trait Broken: std::fmt::Display {
+    /// What the caller is told.
+    fn code(&self) -> ErrorCode;
+}
+
+impl Broken for CallerBodyError {
+    fn code(&self) -> ErrorCode {
+        self.code()
+    }
+}
 
 #[derive(Debug)]
 struct State<B> {
@@ -59,7 +78,7 @@ pub(crate) struct Cursor {
 impl<B> Upload<B>
 where
     B: Body<Data = Bytes> + Unpin,
-    B::Error: std::fmt::Display,
+    B::Error: Broken,
 {
     /// Wraps the body of a request.
     pub(crate) fn new(body: B) -> Self {
@@ -103,7 +122,7 @@ where
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => {
-                let error = CallerError(error.to_string());
+                let error = CallerError { code: error.code(), what: error.to_string() };
                 state.failed = Some(error.clone());
                 Poll::Ready(Some(Err(error)))
             }
@@ -157,6 +176,12 @@ mod tests {
     use std::io;
     use std::pin::Pin;
 
+    impl Broken for io::Error {
+        fn code(&self) -> ErrorCode {
+            ErrorCode::Cancelled
+        }
+    }
+
     /// A body whose pieces are all at hand.
     struct Pieces(VecDeque<io::Result<Frame<Bytes>>>);
 
@@ -176,7 +201,7 @@ mod tests {
     fn drain<B>(upload: &Upload<B>) -> usize
     where
         B: Body<Data = Bytes> + Unpin,
-        B::Error: std::fmt::Display,
+        B::Error: Broken,
     {
         let mut cursor = Cursor::default();
         let mut cx = Context::from_waker(std::task::Waker::noop());

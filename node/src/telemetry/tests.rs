@@ -65,12 +65,12 @@ fn what_is_refused_is_counted_by_its_reason() {
     telemetry.on_refused(ErrorCode::Refused);
     telemetry.on_refused(ErrorCode::HopProtocol);
     telemetry.on_refused(ErrorCode::Refused);
-    telemetry.on_bad_request();
+    telemetry.on_rejected(crate::rejected::Rejected::BareLineFeed);
     let text = telemetry.render();
     for line in [
         "starling_refused_total{reason=\"refused\"} 2",
         "starling_refused_total{reason=\"hop-protocol\"} 1",
-        "starling_bad_requests_total 1",
+        "starling_bad_requests_total{reason=\"bare-line-feed\"} 1",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\nis not in\n{text}");
     }

@@ -103,7 +103,7 @@ async fn a_slow_reader_slows_the_writer_of_a_download_and_all_of_it_arrives() {
     // HTTP/1.0: the body comes as it is, up to the end of the connection.
     stream.write_all(b"GET / HTTP/1.0\r\nhost: orders.mesh\r\n\r\n").await.unwrap();
     let head = soon("the head", read_head(&mut stream)).await;
-    assert!(head.starts_with("HTTP/1.0 200 "), "{head}");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     let under_way = stalled(&taken).await;
     assert!(under_way < UNDER_WAY, "{under_way} bytes");
     assert_eq!(check(stream, LARGE).await, LARGE);

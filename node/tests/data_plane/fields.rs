@@ -97,7 +97,7 @@ async fn a_request_that_names_no_host_reaches_the_service_under_its_own_name() {
     stream.write_all(b"GET /old HTTP/1.0\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.0 200 ") && answer.ends_with("\r\n\r\nok"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nok"), "{answer}");
     let seen = backend.last();
     assert_eq!((seen.field("host"), seen.head.uri.path()), (Some("orders.mesh"), "/old"));
 }

@@ -5,8 +5,8 @@ use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 
 use super::BadAnswer;
-use super::payload::Payload;
 use crate::fields;
+use crate::http1::Payload;
 
 /// Fields that an answer may have, at most.
 const MOST_FIELDS: usize = 100;
@@ -38,20 +38,14 @@ impl AnswerHead {
         self.fields.iter().map(|field| (&self.block[field.name.clone()], &self.block[field.value.clone()]))
     }
 
-    /// Takes the head of the answer from what was read, once it is there whole. Interim answers (1xx) are passed over.
+    /// Takes the next head from what was read, once it is there whole: of the answer, or of an interim one (1xx).
     ///
     /// # Errors
     /// If it is no head of HTTP/1.1, or too long.
     pub(super) fn take(read: &mut BytesMut, to_head_request: bool) -> Result<Option<Self>, BadAnswer> {
-        loop {
-            let Some(taken) = take_one(read, to_head_request)? else {
-                return if read.len() > fields::MAX_FIELDS { Err(TOO_LONG) } else { Ok(None) };
-            };
-            match taken.status {
-                StatusCode::SWITCHING_PROTOCOLS => return Err(BadAnswer::Switched),
-                status if status.is_informational() => {}
-                _ => return Ok(Some(taken)),
-            }
+        match take_one(read, to_head_request)? {
+            None if read.len() > fields::MAX_FIELDS => Err(TOO_LONG),
+            taken => Ok(taken),
         }
     }
 }
@@ -249,12 +243,14 @@ mod tests {
     }
 
     #[test]
-    fn interim_answers_are_passed_over_and_an_unasked_switch_is_none() {
-        let head = take(
-            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 201 Created\r\n\r\n",
+    fn an_interim_answer_has_no_body_and_another_head_follows() {
+        let mut read = BytesMut::from("HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 201 Created\r\n\r\n");
+        let interim = AnswerHead::take(&mut read, false).unwrap().unwrap();
+        assert_eq!(
+            (interim.status.as_u16(), interim.payload, lines(&interim)),
+            (103, Payload::Over, vec!["link=x".to_owned()])
         );
-        assert_eq!(head.unwrap().status, StatusCode::CREATED);
-        assert_eq!(take("HTTP/1.1 101 Switching Protocols\r\n\r\n").unwrap_err(), BadAnswer::Switched);
+        assert_eq!(AnswerHead::take(&mut read, false).unwrap().unwrap().status, StatusCode::CREATED);
     }
 
     #[test]

@@ -4,13 +4,15 @@ use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::StatusCode;
 use http_body::Body;
 use starling_proto::ErrorCode;
+use tokio::net::TcpStream;
 
 use super::connection::LocalConnection;
-use super::payload::{Payload, Piece};
 use super::{AnswerHead, BadAnswer, Upload};
 use crate::hop_body::HopBodyError;
+use crate::http1::{BadFraming, Payload, Piece};
 use crate::inbound::LocalBody;
 
 /// Why an exchange with an application broke off. The request may have been processed.
@@ -43,12 +45,24 @@ impl ExchangeError {
     /// The word that the caller gets.
     pub(crate) fn code(&self) -> ErrorCode {
         match self {
-            Self::Answer(BadAnswer::Cut) | Self::Closed | Self::Read(_) | Self::Write(_) => ErrorCode::UpstreamReset,
+            Self::Answer(BadAnswer::Cut | BadAnswer::Body(BadFraming::Cut))
+            | Self::Closed
+            | Self::Read(_)
+            | Self::Write(_) => ErrorCode::UpstreamReset,
             Self::Answer(_) => ErrorCode::UpstreamProtocol,
             Self::Body(error) => error.code(),
             Self::Short(_) | Self::Long => ErrorCode::HopProtocol,
         }
     }
+}
+
+/// What of a request says how its answer is read.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Asked {
+    /// The answer has no body, whatever it says.
+    pub(crate) is_head: bool,
+    /// The application may switch to the protocol that was asked for.
+    pub(crate) switches: bool,
 }
 
 /// A request to an application, and its answer. It goes on only while somebody who waits for a part of it polls it, on
@@ -60,7 +74,7 @@ pub(crate) struct Exchange<B = LocalBody> {
     payload: Payload,
     /// The connection can serve another request after this one.
     keeps: bool,
-    to_head_request: bool,
+    asked: Asked,
     /// A part of the answer was read, and nothing waited for since.
     is_begun: bool,
 }
@@ -73,17 +87,15 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Exchange<B> {
     pub(super) fn begin(
         connection: LocalConnection,
         mut upload: Upload<B>,
-        to_head_request: bool,
+        asked: Asked,
     ) -> Result<Self, (Upload<B>, ExchangeError)> {
         match upload.begin(&connection.stream) {
-            Ok(()) => {
-                Ok(Self { connection, upload, payload: Payload::Over, keeps: true, to_head_request, is_begun: false })
-            }
+            Ok(()) => Ok(Self { connection, upload, payload: Payload::Over, keeps: true, asked, is_begun: false }),
             Err(error) => Err((upload, error)),
         }
     }
 
-    /// Waits for the head of the answer.
+    /// Waits for the head of the answer, or of an interim one (1xx), after which another head follows.
     ///
     /// # Errors
     /// If none comes.
@@ -95,10 +107,17 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Exchange<B> {
         self.poll_upload(cx)?;
         loop {
             if !self.connection.read.is_empty()
-                && let Some(head) = AnswerHead::take(&mut self.connection.read, self.to_head_request)?
+                && let Some(head) = AnswerHead::take(&mut self.connection.read, self.asked.is_head)?
             {
-                self.payload = head.payload;
-                self.keeps &= head.keeps_alive;
+                if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                    if !self.asked.switches {
+                        return Poll::Ready(Err(BadAnswer::Switched.into()));
+                    }
+                    self.keeps = false;
+                } else if !head.status.is_informational() {
+                    self.payload = head.payload;
+                    self.keeps &= head.keeps_alive;
+                }
                 return Poll::Ready(Ok(head));
             }
             if ready!(self.poll_more(cx)).map_err(ExchangeError::Read)? == 0 {
@@ -106,6 +125,11 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Exchange<B> {
                 return Poll::Ready(Err(if nothing { ExchangeError::Closed } else { BadAnswer::Cut.into() }));
             }
         }
+    }
+
+    /// The connection after an answer that switched it to another protocol, with what was read of that.
+    pub(crate) fn into_switched(self) -> (TcpStream, Bytes) {
+        (self.connection.stream, self.connection.read.freeze())
     }
 
     /// Waits for the next piece of the answer's body.
@@ -122,17 +146,17 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Exchange<B> {
     /// If it is none.
     pub(crate) fn piece_at_hand(&mut self) -> Result<Option<Piece>, ExchangeError> {
         // Nothing is read for it: what came with the head is all that can be sent with it.
-        Ok(self.payload.take(&mut self.connection.read)?)
+        Ok(self.payload.take(&mut self.connection.read).map_err(BadAnswer::Body)?)
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, ExchangeError>> {
         self.poll_upload(cx)?;
         loop {
-            if let Some(piece) = self.payload.take(&mut self.connection.read)? {
+            if let Some(piece) = self.payload.take(&mut self.connection.read).map_err(BadAnswer::Body)? {
                 return Poll::Ready(Ok(piece));
             }
             if ready!(self.poll_more(cx)).map_err(ExchangeError::Read)? == 0 {
-                self.payload.on_close()?;
+                self.payload.on_close().map_err(BadAnswer::Body)?;
             }
         }
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body::Body;
 
 use super::connection::LocalConnection;
-use super::{Exchange, LocalError, Upload};
+use super::{Asked, Exchange, LocalError, Upload};
 use crate::hop_body::HopBodyError;
 
 /// Idle connections kept for each application.
@@ -39,14 +39,14 @@ impl LocalPool {
         &self,
         address: SocketAddr,
         mut upload: Upload<B>,
-        to_head_request: bool,
+        asked: Asked,
     ) -> Result<Exchange<B>, LocalError>
     where
         B: Body<Data = Bytes, Error = HopBodyError> + Unpin,
     {
         let failed = |source| LocalError::Exchange { address, source };
         while let Some(connection) = self.take(address) {
-            match Exchange::begin(connection, upload, to_head_request) {
+            match Exchange::begin(connection, upload, asked) {
                 Ok(exchange) => return Ok(exchange),
                 // The application had closed it.
                 Err((unsent, error)) if unsent.can_go_elsewhere(&error) => upload = unsent,
@@ -55,7 +55,7 @@ impl LocalPool {
         }
         // Boxed: rare, and large to carry along in every request.
         let connection = Box::pin(LocalConnection::open(address)).await?;
-        Exchange::begin(connection, upload, to_head_request).map_err(|(_, error)| failed(error))
+        Exchange::begin(connection, upload, asked).map_err(|(_, error)| failed(error))
     }
 
     /// The most recently used connection that is open, ready and not idle for too long. Those that are not are closed.
@@ -107,7 +107,8 @@ mod tests {
 
     use super::*;
     use crate::failure::Failure;
-    use crate::inbound::local_http::{AnswerHead, ExchangeError, Piece};
+    use crate::http1::Piece;
+    use crate::inbound::local_http::{AnswerHead, ExchangeError};
 
     type SomeBody = http_body_util::combinators::BoxBody<Bytes, HopBodyError>;
 
@@ -152,7 +153,7 @@ mod tests {
         address: SocketAddr,
         upload: Upload<SomeBody>,
     ) -> Result<(AnswerHead, Exchange<SomeBody>), LocalError> {
-        let mut exchange = pool.begin(address, upload, false).await?;
+        let mut exchange = pool.begin(address, upload, Asked::default()).await?;
         let head = exchange.head().await.map_err(|source| LocalError::Exchange { address, source })?;
         Ok((head, exchange))
     }

@@ -2,8 +2,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use starling_proto::ServiceName;
 use starling_proto::mesh::v1;
 
-use super::token::{is_target, is_token, is_value};
 use crate::fields::{self, BadField};
+use crate::http1::token::{is_target, is_token, is_value};
 
 /// The head of a request as its application gets it: what the caller's node sent, and what the mesh adds.
 pub(crate) struct RequestHead<'a> {
@@ -27,6 +27,9 @@ pub(crate) enum BadRequest {
     /// What `Host` will say.
     #[error("the authority holds a control character")]
     Authority,
+    /// The protocol to switch to.
+    #[error("the protocol to switch to is not a token")]
+    Upgrade,
     /// Any other.
     #[error(transparent)]
     Field(#[from] BadField),
@@ -55,6 +58,9 @@ impl RequestHead<'_> {
         let (mut tells_host, mut tells_proto) = (false, false);
         for (index, field) in head.headers.iter().enumerate() {
             let place = Place::of(&field.name, &field.value);
+            if place == Place::Framing {
+                return Err(BadField { index, what: "it frames the body, which the hop frames itself" }.into());
+            }
             if place == Place::Nowhere || (place == Place::Host && has_authority) {
                 continue;
             }
@@ -83,6 +89,10 @@ impl RequestHead<'_> {
         } else if !head.no_body {
             buffer.put_slice(b"transfer-encoding: chunked\r\n");
         }
+        if !head.upgrade.is_empty() {
+            buffer.put_slice(b"connection: upgrade\r\n");
+            line(&mut buffer, b"upgrade", &head.upgrade);
+        }
         buffer.put_slice(b"\r\n");
         Ok(buffer.freeze())
     }
@@ -94,6 +104,10 @@ fn check(head: &v1::StreamHeader) -> Result<(), BadRequest> {
     }
     if !is_target(&head.target) {
         return Err(BadRequest::Target);
+    }
+    // A name, and perhaps a version (RFC 9110, section 7.8).
+    if !head.upgrade.is_empty() && !head.upgrade.splitn(2, |byte| *byte == b'/').all(is_token) {
+        return Err(BadRequest::Upgrade);
     }
     if is_value(&head.authority) { Ok(()) } else { Err(BadRequest::Authority) }
 }
@@ -111,6 +125,8 @@ enum Place {
     Host,
     ForwardedHost,
     ForwardedProto,
+    /// It would say how the body is framed: no node sends it, and what two readers could take in two ways is refused.
+    Framing,
     /// It belongs to the connection, or is the mesh's own to say.
     Nowhere,
 }
@@ -126,7 +142,8 @@ impl Place {
             Some(b's') if is(fields::STARLING_SOURCE.as_str()) => Self::Nowhere,
             Some(b't') if is("te") && value.eq_ignore_ascii_case(b"trailers") => Self::Head,
             Some(b't') if is("traceparent") => Self::Nowhere,
-            Some(b'c') if is("content-length") => Self::Nowhere,
+            Some(b'c') if is("content-length") => Self::Framing,
+            Some(b't') if is("transfer-encoding") => Self::Framing,
             Some(b'c' | b'k' | b'p' | b't' | b'u') if fields::is_hop_by_hop(name) => Self::Nowhere,
             _ => Self::Head,
         }

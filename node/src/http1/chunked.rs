@@ -1,8 +1,9 @@
 use bytes::{Buf, BytesMut};
 use starling_proto::mesh::v1;
 
-use super::BadAnswer;
+use super::BadFraming;
 use super::payload::Piece;
+use super::token;
 use crate::fields::MAX_FIELDS;
 
 /// The chunked transfer coding, read piece by piece (RFC 9112, section 7.1).
@@ -18,48 +19,88 @@ pub(crate) enum Chunked {
     Trailers,
 }
 
+/// What one look at the bytes gives.
+enum Step {
+    /// Another state, which looks for itself.
+    Again,
+    Data(BytesMut),
+    /// Trailers, or the end.
+    End(Piece),
+    /// More bytes are needed.
+    More,
+}
+
 /// A line with a size is at most so long, in bytes; extensions of chunks, which are passed over, rarely exist.
 const MAX_SIZE_LINE: usize = 1024;
 /// Hexadecimal digits of a size: more cannot be counted.
 const MAX_DIGITS: usize = 15;
+/// A chunk of fewer bytes is gathered with those that follow it …
+const SMALL: usize = 1024;
+/// … until there are so many.
+const ENOUGH: usize = 16 * 1024;
 /// Fields that trailers may have, at most.
 const MOST_TRAILERS: usize = 100;
 
 impl Chunked {
-    /// The next piece of what was read; `None` if more is needed. After a piece that is no data nothing follows.
-    pub(super) fn take(&mut self, read: &mut BytesMut) -> Result<Option<Piece>, BadAnswer> {
+    /// The next piece of what was read; `None` if more is needed. After a piece that is no data nothing follows. Small
+    /// chunks come together, so that a body of very many costs no more than its bytes.
+    pub(crate) fn take(&mut self, read: &mut BytesMut) -> Result<Option<Piece>, BadFraming> {
+        let mut gathered = BytesMut::new();
         loop {
-            match self {
-                Self::Size => {
-                    let Some(size) = take_size(read)? else { return Ok(None) };
-                    *self = if size == 0 { Self::Trailers } else { Self::Data(size) };
+            // What is wrong, or comes after the data, is found again once the data has been taken.
+            let step = match self.step(read) {
+                Ok(Step::Again) if *self != Self::Trailers || gathered.is_empty() => continue,
+                Ok(Step::Data(data)) if gathered.is_empty() && (data.len() >= SMALL || read.is_empty()) => {
+                    return Ok(Some(Piece::Data(data.freeze())));
                 }
-                Self::Data(_) if read.is_empty() => return Ok(None),
-                Self::Data(left) => {
-                    let here = usize::try_from(*left).map_or(read.len(), |left| left.min(read.len()));
-                    *left -= here as u64;
-                    if *left == 0 {
-                        *self = Self::DataEnd;
+                Ok(Step::Data(data)) => {
+                    gathered.extend_from_slice(&data);
+                    if gathered.len() < ENOUGH {
+                        continue;
                     }
-                    return Ok(Some(Piece::Data(read.split_to(here).freeze())));
+                    Ok(None)
                 }
-                Self::DataEnd => {
-                    if !b"\r\n".starts_with(&read[..read.len().min(2)]) {
-                        return Err(BadAnswer::Chunk("a chunk is longer than its size"));
-                    }
-                    if read.len() < 2 {
-                        return Ok(None);
-                    }
-                    read.advance(2);
-                    *self = Self::Size;
-                }
-                Self::Trailers => return take_trailers(read),
+                Ok(Step::Again | Step::More) => Ok(None),
+                Ok(Step::End(piece)) => Ok(Some(piece)),
+                Err(error) => Err(error),
+            };
+            return if gathered.is_empty() { step } else { Ok(Some(Piece::Data(gathered.freeze()))) };
+        }
+    }
+
+    fn step(&mut self, read: &mut BytesMut) -> Result<Step, BadFraming> {
+        match self {
+            Self::Size => {
+                let Some(size) = take_size(read)? else { return Ok(Step::More) };
+                *self = if size == 0 { Self::Trailers } else { Self::Data(size) };
+                Ok(Step::Again)
             }
+            Self::Data(_) if read.is_empty() => Ok(Step::More),
+            Self::Data(left) => {
+                let here = usize::try_from(*left).map_or(read.len(), |left| left.min(read.len()));
+                *left -= here as u64;
+                if *left == 0 {
+                    *self = Self::DataEnd;
+                }
+                Ok(Step::Data(read.split_to(here)))
+            }
+            Self::DataEnd => {
+                if !b"\r\n".starts_with(&read[..read.len().min(2)]) {
+                    return Err(BadFraming::Chunk("a chunk is longer than its size"));
+                }
+                if read.len() < 2 {
+                    return Ok(Step::More);
+                }
+                read.advance(2);
+                *self = Self::Size;
+                Ok(Step::Again)
+            }
+            Self::Trailers => Ok(take_trailers(read)?.map_or(Step::More, Step::End)),
         }
     }
 
     /// Is the end all that follows, and here? It is taken then.
-    pub(super) fn take_end(self, read: &mut BytesMut) -> bool {
+    pub(crate) fn take_end(self, read: &mut BytesMut) -> bool {
         let end: &[u8] = match self {
             Self::DataEnd => b"\r\n0\r\n\r\n",
             Self::Size => b"0\r\n\r\n",
@@ -75,22 +116,22 @@ impl Chunked {
 }
 
 /// `SIZE[;extensions]CRLF`
-fn take_size(read: &mut BytesMut) -> Result<Option<u64>, BadAnswer> {
+fn take_size(read: &mut BytesMut) -> Result<Option<u64>, BadFraming> {
     let Some(end) = read.iter().position(|byte| *byte == b'\n') else {
         return if read.len() > MAX_SIZE_LINE {
-            Err(BadAnswer::Chunk("a line with a size has no end"))
+            Err(BadFraming::Chunk("a line with a size has no end"))
         } else {
             Ok(None)
         };
     };
-    let line = read[..end].strip_suffix(b"\r").ok_or(BadAnswer::Chunk("a line with a size ends without CR"))?;
+    let line = read[..end].strip_suffix(b"\r").ok_or(BadFraming::Chunk("a line with a size ends without CR"))?;
     if line.len() > MAX_SIZE_LINE || line.contains(&b'\r') {
-        return Err(BadAnswer::Chunk("a line with a size is too long or holds a CR"));
+        return Err(BadFraming::Chunk("a line with a size is too long or holds a CR"));
     }
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let rest = line[digits..].trim_ascii_start();
     if digits == 0 || digits > MAX_DIGITS || !(rest.is_empty() || rest[0] == b';') {
-        return Err(BadAnswer::Chunk("a size is no hexadecimal number"));
+        return Err(BadFraming::Chunk("a size is no hexadecimal number"));
     }
     let digit = |byte: &u8| u64::from(char::from(*byte).to_digit(16).unwrap_or(0));
     let size = line[..digits].iter().fold(0, |size, byte| size * 16 + digit(byte));
@@ -98,10 +139,13 @@ fn take_size(read: &mut BytesMut) -> Result<Option<u64>, BadAnswer> {
     Ok(Some(size))
 }
 
-fn take_trailers(read: &mut BytesMut) -> Result<Option<Piece>, BadAnswer> {
+fn take_trailers(read: &mut BytesMut) -> Result<Option<Piece>, BadFraming> {
+    if !token::has_whole_line_ends(read) {
+        return Err(BadFraming::Chunk("a line of the trailers ends without CR or LF, or holds a NUL"));
+    }
     let mut room = [httparse::EMPTY_HEADER; MOST_TRAILERS];
-    match httparse::parse_headers(read, &mut room).map_err(BadAnswer::Head)? {
-        httparse::Status::Partial if read.len() > MAX_FIELDS => Err(BadAnswer::Chunk("its trailers are too long")),
+    match httparse::parse_headers(read, &mut room).map_err(BadFraming::Trailers)? {
+        httparse::Status::Partial if read.len() > MAX_FIELDS => Err(BadFraming::Chunk("the trailers are too long")),
         httparse::Status::Partial => Ok(None),
         httparse::Status::Complete((len, fields)) => {
             let header = |field: &httparse::Header<'_>| v1::Header {
@@ -123,7 +167,7 @@ mod tests {
     use super::*;
 
     /// What comes of these pieces: the data, and the names of the trailers if it ended.
-    fn read_all<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<(Vec<u8>, Option<Vec<String>>), BadAnswer> {
+    fn read_all<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<(Vec<u8>, Option<Vec<String>>), BadFraming> {
         let (mut state, mut read, mut data) = (Chunked::Size, BytesMut::new(), Vec::new());
         for piece in pieces {
             read.extend_from_slice(piece);

@@ -1,10 +1,10 @@
 use bytes::{Bytes, BytesMut};
 use starling_proto::mesh::v1;
 
-use super::BadAnswer;
+use super::BadFraming;
 use super::chunked::Chunked;
 
-/// A part of an answer's body.
+/// A part of a body.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Piece {
     /// Bytes; never none.
@@ -15,7 +15,7 @@ pub(crate) enum Piece {
     End,
 }
 
-/// What is still to come of an answer's body, and how its end is known (RFC 9112, section 6.3).
+/// What is still to come of a body, and how its end is known (RFC 9112, section 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Payload {
     /// Nothing.
@@ -29,16 +29,16 @@ pub(crate) enum Payload {
 }
 
 impl Payload {
-    pub(super) fn of_length(length: u64) -> Self {
+    pub(crate) fn of_length(length: u64) -> Self {
         if length == 0 { Self::Over } else { Self::Length(length) }
     }
 
-    pub(super) fn chunked() -> Self {
+    pub(crate) fn chunked() -> Self {
         Self::Chunked(Chunked::Size)
     }
 
     /// The next piece of what was read; `None` if more is needed.
-    pub(super) fn take(&mut self, read: &mut BytesMut) -> Result<Option<Piece>, BadAnswer> {
+    pub(crate) fn take(&mut self, read: &mut BytesMut) -> Result<Option<Piece>, BadFraming> {
         let piece = match self {
             Self::Over => Some(Piece::End),
             Self::Length(_) | Self::ToClose if read.is_empty() => None,
@@ -63,7 +63,7 @@ impl Payload {
     }
 
     /// Is it over, as far as can be seen without reading more?
-    pub(super) fn is_over(&mut self, read: &mut BytesMut) -> bool {
+    pub(crate) fn is_over(&mut self, read: &mut BytesMut) -> bool {
         if let Self::Chunked(chunked) = self
             && chunked.take_end(read)
         {
@@ -76,14 +76,14 @@ impl Payload {
     ///
     /// # Errors
     /// If more should have come.
-    pub(super) fn on_close(&mut self) -> Result<(), BadAnswer> {
+    pub(crate) fn on_close(&mut self) -> Result<(), BadFraming> {
         match self {
             Self::Over => Ok(()),
             Self::ToClose => {
                 *self = Self::Over;
                 Ok(())
             }
-            Self::Length(_) | Self::Chunked(_) => Err(BadAnswer::Cut),
+            Self::Length(_) | Self::Chunked(_) => Err(BadFraming::Cut),
         }
     }
 }
@@ -102,10 +102,10 @@ mod tests {
         let chunk = Payload::Chunked(Chunked::Data(2));
         let table = [
             (Payload::Over, Some(Piece::End), Some(Piece::End), Ok(())),
-            (Payload::Length(2), Some(data("ab")), None, Err(BadAnswer::Cut)),
-            (Payload::Length(9), Some(data("abc")), None, Err(BadAnswer::Cut)),
+            (Payload::Length(2), Some(data("ab")), None, Err(BadFraming::Cut)),
+            (Payload::Length(9), Some(data("abc")), None, Err(BadFraming::Cut)),
             (Payload::ToClose, Some(data("abc")), None, Ok(())),
-            (chunk, Some(data("ab")), None, Err(BadAnswer::Cut)),
+            (chunk, Some(data("ab")), None, Err(BadFraming::Cut)),
         ];
         for (state, of_bytes, of_none, of_close) in table {
             assert_eq!(state.clone().take(&mut BytesMut::from("abc")), Ok(of_bytes), "{state:?}");

@@ -1,0 +1,129 @@
+//! HTTP/2 from local programs, without TLS (RFC 9113): by prior knowledge, or after an upgrade of HTTP/1.1. The library's
+//! layer below hyper is used, since hyper passes neither interim answers nor the reason of a reset (decision 21).
+
+mod answer;
+mod body;
+mod prefixed;
+mod upgrade;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::{Builder, Connection};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+use super::{Caller, Way};
+use crate::config::Limits;
+use crate::rejected::Rejected;
+use crate::shard::Shard;
+
+pub(crate) use body::Http2Body;
+pub(super) use prefixed::Prefixed;
+pub(super) use upgrade::{SWITCH, Upgrade};
+
+/// What every client sends first (RFC 9113, section 3.4).
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What a client may send of one request before it is read, in bytes; and of all of them.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// What of an answer waits for a client that reads slowly, in bytes.
+const SEND_BUFFER: usize = 64 * 1024;
+/// Streams that a client reset before they were looked at: more end its connection (CVE-2023-44487).
+const PENDING_RESETS: usize = 32;
+
+/// One connection, shared by its streams.
+struct Shared {
+    shard: Arc<Shard>,
+    caller: Caller,
+    way: Way,
+    streams: AtomicUsize,
+}
+
+/// Serves one connection until it ends; on drain, until its current requests are answered.
+pub(super) async fn serve<S>(shard: Arc<Shard>, stream: S, way: Way, caller: Caller)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let _holding = shard.plane.drain.hold();
+    let limits = shard.plane.limits.clone();
+    let handshake = builder(&limits).handshake::<_, Bytes>(stream);
+    match tokio::time::timeout(limits.header_timeout, handshake).await {
+        Ok(Ok(connection)) => {
+            let shared = Arc::new(Shared { shard, caller, way, streams: AtomicUsize::new(0) });
+            accept(connection, &shared, limits.idle_timeout).await;
+        }
+        Ok(Err(error)) => count(&shard, &error),
+        Err(_) => shard.plane.telemetry.on_rejected(Rejected::SlowHead),
+    }
+}
+
+fn builder(limits: &Limits) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_send_buffer_size(SEND_BUFFER)
+        .enable_connect_protocol();
+    builder
+}
+
+async fn accept<S>(mut connection: Connection<S, Bytes>, shared: &Arc<Shared>, idle_timeout: Duration)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut drain = shared.shard.plane.drain.clone();
+    let (mut ends, mut was_idle) = (false, false);
+    let mut looks = tokio::time::interval_at(Instant::now() + idle_timeout, idle_timeout);
+    loop {
+        tokio::select! {
+            biased;
+            accepted = connection.accept() => match accepted {
+                Some(Ok((request, respond))) => {
+                    was_idle = false;
+                    shared.streams.fetch_add(1, Relaxed);
+                    let shared = Arc::clone(shared);
+                    tokio::spawn(async move {
+                        answer::serve(&shared.shard, &shared.caller, &shared.way, request, respond).await;
+                        shared.streams.fetch_sub(1, Relaxed);
+                    });
+                }
+                Some(Err(error)) => return count(&shared.shard, &error),
+                None => return,
+            },
+            () = drain.started(), if !ends => {
+                ends = true;
+                connection.graceful_shutdown();
+            }
+            _ = looks.tick(), if !ends => {
+                let is_idle = shared.streams.load(Relaxed) == 0;
+                if is_idle && std::mem::replace(&mut was_idle, true) {
+                    ends = true;
+                    connection.graceful_shutdown();
+                } else {
+                    was_idle = is_idle;
+                }
+            }
+        }
+    }
+}
+
+/// A client that just goes away did nothing wrong.
+fn count(shard: &Shard, error: &h2::Error) {
+    if error.is_io() || error.is_remote() {
+        return;
+    }
+    let why = match error.reason() {
+        Some(h2::Reason::ENHANCE_YOUR_CALM) => Rejected::RapidReset,
+        Some(h2::Reason::NO_ERROR) | None => return,
+        Some(_) => Rejected::Http2,
+    };
+    shard.plane.telemetry.on_rejected(why);
+    tracing::debug!(%error, "a local client broke the rules of HTTP/2");
+}
