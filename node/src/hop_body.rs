@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame as BodyFrame, SizeHint};
 use starling_proto::ErrorCode;
+use starling_proto::mesh::v1;
 use starling_transport::{Frame, RecvHalf, StreamError};
 
 use crate::fields;
@@ -14,8 +15,10 @@ use crate::fields;
 pub(crate) trait Observer {
     /// A piece of so many bytes went by.
     fn on_data(&mut self, bytes: usize);
+    /// These fields follow it.
+    fn on_trailers(&mut self, _: &[v1::Header]) {}
     /// The body ended whole; the peer may have said its load.
-    fn on_end(&mut self, load: Option<starling_proto::mesh::v1::Load>);
+    fn on_end(&mut self, load: Option<v1::Load>);
     /// The body broke off.
     fn on_failure(&mut self, error: &HopBodyError);
 }
@@ -73,7 +76,7 @@ impl<O: Observer> HopBody<O> {
         error
     }
 
-    fn end(&mut self, load: Option<starling_proto::mesh::v1::Load>) {
+    fn end(&mut self, load: Option<v1::Load>) {
         self.recv = None;
         self.observer.on_end(load);
     }
@@ -111,6 +114,7 @@ impl<O: Observer + Unpin> Body for HopBody<O> {
                 Poll::Ready(None)
             }
             Poll::Ready(Ok(Frame::Trailers(trailers))) => {
+                this.observer.on_trailers(&trailers.headers);
                 this.end(trailers.load);
                 if trailers.headers.is_empty() {
                     return Poll::Ready(None);

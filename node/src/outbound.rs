@@ -7,6 +7,7 @@ mod call;
 mod caller;
 mod caller_body;
 mod destination;
+mod detect;
 pub(crate) mod entry;
 mod http1;
 mod http2;

@@ -28,6 +28,7 @@ struct Running {
     ended: Option<Instant>,
     counts: Option<Arc<Counts>>,
     switched: bool,
+    forgotten: bool,
     upload: Option<Upload<CallerBody>>,
     open: Option<OpenConnection>,
     inner: RequestRecord,
@@ -83,6 +84,7 @@ impl Record {
             ended: None,
             counts: None,
             switched: false,
+            forgotten: false,
             upload: None,
             open,
             inner,
@@ -154,6 +156,11 @@ impl Record {
         self.0.switched = true;
     }
 
+    /// It came to nothing, and nothing is told of it.
+    pub(crate) fn forget(&mut self) {
+        self.0.forgotten = true;
+    }
+
     /// It is answered whole.
     pub(crate) fn on_done(&mut self) {
         self.0.ended = Some(Instant::now());
@@ -215,6 +222,8 @@ impl Drop for Running {
                 inner.status = ErrorCode::Cancelled.status();
             }
         }
-        self.telemetry.on_request(inner);
+        if !self.forgotten {
+            self.telemetry.on_request(inner);
+        }
     }
 }

@@ -25,6 +25,21 @@ impl Outcome {
         }
     }
 
+    /// What a status of gRPC says: that the server could not, or was not able to say why.
+    #[must_use]
+    pub const fn of_grpc(status: u16) -> Self {
+        const UNKNOWN: u16 = 2;
+        const DEADLINE_EXCEEDED: u16 = 4;
+        const INTERNAL: u16 = 13;
+        const UNAVAILABLE: u16 = 14;
+        const DATA_LOSS: u16 = 15;
+        match status {
+            UNKNOWN | INTERNAL | UNAVAILABLE | DATA_LOSS => Self::Failed,
+            DEADLINE_EXCEEDED => Self::Unanswered,
+            _ => Self::Served,
+        }
+    }
+
     /// What a failure of the mesh says.
     #[must_use]
     pub const fn of_error(error: ErrorCode) -> Self {
@@ -63,6 +78,22 @@ mod tests {
             (600, Outcome::Served),
         ] {
             assert_eq!(Outcome::of_status(status), outcome, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_status_of_grpc_tells_a_server_that_failed_from_one_that_refused() {
+        for (status, outcome) in [
+            (0, Outcome::Served),
+            (2, Outcome::Failed),
+            (4, Outcome::Unanswered),
+            (5, Outcome::Served),
+            (7, Outcome::Served),
+            (12, Outcome::Served),
+            (14, Outcome::Failed),
+            (99, Outcome::Served),
+        ] {
+            assert_eq!(Outcome::of_grpc(status), outcome, "{status}");
         }
     }
 

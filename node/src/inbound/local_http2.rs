@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use h2::Ping;
 use h2::client::{Builder, SendRequest};
 
 use super::local_http::{LocalError, connect_tcp};
@@ -114,14 +115,21 @@ async fn open(address: SocketAddr) -> Result<SendRequest<Bytes>, LocalError> {
         .max_header_list_size(u32::try_from(fields::MAX_FIELDS).unwrap_or(u32::MAX))
         .enable_push(false);
     let failed = |error: io::Error| LocalError::Connect { address, source: error };
-    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, builder.handshake(stream)).await;
-    let (sender, connection) = handshake
-        .map_err(|_| failed(io::ErrorKind::TimedOut.into()))?
-        .map_err(|error| failed(io::Error::other(error)))?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%address, %error, "a connection to an application is over");
+    let handshake = async {
+        let (sender, mut connection) = builder.handshake(stream).await?;
+        let ping = connection.ping_pong();
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%address, %error, "a connection to an application is over");
+            }
+        });
+        // With the answer the application's settings are here too: how many requests it takes at a time, and of what kind.
+        if let Some(mut ping) = ping {
+            ping.ping(Ping::opaque()).await?;
         }
-    });
-    Ok(sender)
+        Ok::<_, h2::Error>(sender)
+    };
+    let opened = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await;
+    let opened = opened.map_err(|_| failed(io::ErrorKind::TimedOut.into()))?;
+    opened.map_err(|error| failed(io::Error::other(error)))
 }

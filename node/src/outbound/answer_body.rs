@@ -33,9 +33,23 @@ pub(super) struct Download {
     pub(super) _outstanding: Request,
 }
 
+/// What a field of an answer or of its trailers says of the endpoint, beside its status.
+pub(super) fn outcome(name: &[u8], value: &[u8]) -> Option<Outcome> {
+    if name != b"grpc-status" {
+        return None;
+    }
+    Some(Outcome::of_grpc(std::str::from_utf8(value).ok()?.parse().ok()?))
+}
+
 impl Observer for Download {
     fn on_data(&mut self, bytes: usize) {
         self.record.on_answered(bytes);
+    }
+
+    fn on_trailers(&mut self, fields: &[v1::Header]) {
+        if let Some(outcome) = fields.iter().find_map(|field| outcome(&field.name, &field.value)) {
+            self.pick.on_outcome(outcome, std::time::Instant::now());
+        }
     }
 
     fn on_end(&mut self, _: Option<v1::Load>) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -12,7 +13,7 @@ use starling_routing::{
     Cluster, Deadline, Outcome, RetryPolicy, Tries, Verdict, is_idempotent, parse_grpc_timeout, parse_timeout,
 };
 
-use super::answer_body::{AnswerBody, Download};
+use super::answer_body::{AnswerBody, Download, outcome};
 use super::asked::Asked;
 use super::attempt::Answered;
 use super::interim::Interims;
@@ -136,7 +137,8 @@ impl Call<'_> {
             let failure = Failure::new(ErrorCode::HopProtocol, "the far node's answer is not HTTP");
             return Answer::Whole(refuse(self.record, to, &failure, self.tongue));
         };
-        pick.on_outcome(Outcome::of_status(status.as_u16()), now);
+        let of_fields = headers.get("grpc-status").and_then(|value| outcome(b"grpc-status", value.as_bytes()));
+        pick.on_outcome(of_fields.unwrap_or(Outcome::of_status(status.as_u16())), now);
         self.record.on_status(status);
         if head.has_content_length {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(head.content_length));
@@ -149,7 +151,10 @@ impl Call<'_> {
                 *response.status_mut() = status;
                 *response.headers_mut() = headers;
                 let holding = self.shard.plane.drain.hold();
-                return Answer::Tunnel(response, Tunnel { send, recv, pick, record: self.record, holding });
+                return Answer::Tunnel(
+                    response,
+                    Tunnel { send, recv, spoken: Bytes::new(), pick, record: self.record, holding },
+                );
             }
             // It asked for another protocol and got an answer: nothing follows the request.
             let _ = send.finish();

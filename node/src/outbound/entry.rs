@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 use starling_proto::Protocol;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Caller, Destination, Way, http1, tcp};
+use super::{Caller, Destination, Way, detect, http1, tcp};
 use crate::capture;
 use crate::shard::Shard;
 
@@ -83,7 +83,8 @@ pub(crate) async fn serve(shard: Arc<Shard>, stream: TcpStream, way: Way) {
             Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
                 http1::serve(shard, stream, Bytes::new(), way, caller).await
             }
-            Protocol::Tcp | Protocol::Udp | Protocol::Detect => {
+            Protocol::Detect => detect::serve(Arc::clone(&shard), stream, destination.clone(), caller).await,
+            Protocol::Tcp | Protocol::Udp => {
                 let destination = destination.clone();
                 tcp::serve(shard, stream, Bytes::new(), destination, caller).await;
             }

@@ -128,7 +128,8 @@ impl Connection {
             version: parts.version,
             keeps_alive: keeps_alive && !draining,
         };
-        let body = self.inlet.body(self.shard.plane.limits.body_timeout);
+        let plane = &self.shard.plane;
+        let body = self.inlet.body(plane.limits.body_timeout, &plane.telemetry);
         if body.is_none()
             && let Some(upgrade) = http2::Upgrade::of(&parts)
         {

@@ -1,7 +1,8 @@
 //! Opaque TCP from local applications.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Response;
@@ -16,6 +17,7 @@ use tokio::net::TcpStream;
 use super::requests::Answer;
 use super::{Caller, Destination, call, reach};
 use crate::answer::Tongue;
+use crate::blocks;
 use crate::failure::Failure;
 use crate::record::Record;
 use crate::relay::{Counts, Sink, Source, http2_ends, relay, tcp_ends};
@@ -25,10 +27,15 @@ use crate::shard::Shard;
 pub(super) struct Tunnel {
     pub(super) send: SendHalf,
     pub(super) recv: RecvHalf,
+    /// The first that came of the application, read already.
+    pub(super) spoken: Bytes,
     pub(super) pick: Pick,
     pub(super) record: Record,
     pub(super) holding: DrainHold,
 }
+
+/// An application that is let go of before anything was said has this long to hang up as well.
+const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Carries one connection. If the service cannot be reached the connection is reset: TCP has no other word for it.
 pub(super) async fn serve(shard: Arc<Shard>, stream: TcpStream, early: Bytes, to: Destination, caller: Caller) {
@@ -36,7 +43,7 @@ pub(super) async fn serve(shard: Arc<Shard>, stream: TcpStream, early: Bytes, to
         Ok(tunnel) => tunnel.carry(stream, early).await,
         Err((mut record, failure)) => {
             record.fail(&failure);
-            let _ = SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO));
+            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
         }
     }
 }
@@ -50,6 +57,29 @@ pub(super) async fn connect(shard: &Arc<Shard>, caller: &Caller, to: &Destinatio
 }
 
 impl Tunnel {
+    /// Waits for the application's first word; false if it hung up instead.
+    pub(super) async fn has_spoken(&mut self) -> bool {
+        match self.recv.read_raw(blocks::READ_SIZE).await {
+            Ok(Some(bytes)) => {
+                self.spoken = bytes;
+                true
+            }
+            Ok(None) | Err(_) => false,
+        }
+    }
+
+    /// Lets go of an application that nothing was said to, so that it sees the end of a connection and no failure.
+    pub(super) fn discard(self) {
+        let Self { mut send, mut recv, mut record, .. } = self;
+        record.forget();
+        if send.finish().is_ok() {
+            tokio::spawn(async move {
+                let _ =
+                    tokio::time::timeout(GOODBYE, async { while let Ok(Some(_)) = recv.read_raw(1024).await {} }).await;
+            });
+        }
+    }
+
     /// Carries `early`, which was read of `stream` before, and then all that comes.
     pub(super) async fn carry(self, stream: TcpStream, early: Bytes) {
         self.relay(tcp_ends(stream), early).await;
@@ -61,9 +91,15 @@ impl Tunnel {
     }
 
     async fn relay(self, ends: (impl Source, impl Sink), early: Bytes) {
-        let Self { send, recv, mut pick, mut record, holding: _holding } = self;
+        let Self { send, recv, spoken, mut pick, mut record, holding: _holding } = self;
         let counts = Arc::new(Counts::default());
         record.on_switched(&counts);
+        let (source, mut sink) = ends;
+        counts.received.fetch_add(spoken.len() as u64, Ordering::Relaxed);
+        if !spoken.is_empty() && sink.send(spoken).await.is_err() {
+            return record.on_done();
+        }
+        let ends = (source, sink);
         match relay(ends, early, send, recv, &counts).await {
             Ok(()) => record.on_done(),
             // A caller or an application that hangs up in the middle is how many protocols end.
@@ -82,7 +118,7 @@ pub(super) async fn open(shard: &Arc<Shard>, caller: &Caller, to: &Destination) 
     let mut record = Record::outbound_tcp(shard, &to.service, caller, Instant::now());
     match try_all(shard, caller, to, &mut record).await {
         // A connection may idle for hours: only its opening counts as a request outstanding.
-        Ok(Opened { send, recv, pick, .. }) => Ok(Tunnel { send, recv, pick, record, holding }),
+        Ok(Opened { send, recv, pick, .. }) => Ok(Tunnel { send, recv, spoken: Bytes::new(), pick, record, holding }),
         Err(failure) => Err((record, failure)),
     }
 }

@@ -39,6 +39,7 @@ pub(crate) struct Plan<'w> {
     services: Vec<(&'static str, SocketAddr, &'static str, u16)>,
     listeners: Vec<&'static str>,
     patient: bool,
+    hasty: bool,
 }
 
 /// A node of this process.
@@ -84,7 +85,7 @@ impl World {
 
     /// A node of this name, which joins the first one that was started.
     pub(crate) fn node(&self, name: &'static str) -> Plan<'_> {
-        Plan { world: self, name, services: Vec::new(), listeners: Vec::new(), patient: false }
+        Plan { world: self, name, services: Vec::new(), listeners: Vec::new(), patient: false, hasty: false }
     }
 
     /// The files of a node whose certificate names these services.
@@ -141,6 +142,17 @@ impl Plan<'_> {
         self
     }
 
+    /// It offers a service that speaks this protocol.
+    pub(crate) fn offers_speaking(
+        mut self,
+        service: &'static str,
+        address: SocketAddr,
+        protocol: &'static str,
+    ) -> Self {
+        self.services.push((service, address, protocol, 80));
+        self
+    }
+
     /// It has a listener that leads to this service.
     pub(crate) fn reaches(mut self, service: &'static str) -> Self {
         self.listeners.push(service);
@@ -150,6 +162,12 @@ impl Plan<'_> {
     /// Its timeouts are far longer than the tests': what is done at once is not done by one of them.
     pub(crate) fn patient(mut self) -> Self {
         self.patient = true;
+        self
+    }
+
+    /// It waits for its clients hardly at all.
+    pub(crate) fn hasty(mut self) -> Self {
+        self.hasty = true;
         self
     }
 
@@ -171,6 +189,9 @@ impl Plan<'_> {
         );
         if self.patient {
             text.push_str("[defaults]\ntimeout = \"3m\"\ntry_timeout = \"80s\"\n");
+        }
+        if self.hasty {
+            text.push_str("[limits]\nheader_timeout = \"200ms\"\nbody_timeout = \"300ms\"\n");
         }
         for (service, address, protocol, port) in &self.services {
             writeln!(

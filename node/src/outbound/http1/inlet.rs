@@ -22,6 +22,7 @@ use crate::outbound::caller_body::CallerBodyError;
 use crate::outbound::http2::PREFACE;
 use crate::outbound::peer_socket;
 use crate::rejected::Rejected;
+use crate::telemetry::Telemetry;
 
 /// The reading side of a connection. Its clones read one after the other, never at once.
 #[derive(Debug, Clone)]
@@ -119,13 +120,14 @@ impl Inlet {
     }
 
     /// The body that follows the head just read; `None` if there is none.
-    pub(super) fn body(&self, timeout: Duration) -> Option<RequestBody> {
+    pub(super) fn body(&self, timeout: Duration, telemetry: &Arc<Telemetry>) -> Option<RequestBody> {
         let left = match self.lock().payload {
             Payload::Over => return None,
             Payload::Length(length) => Some(length),
             Payload::Chunked(_) | Payload::ToClose => None,
         };
-        Some(RequestBody { inlet: self.clone(), left, over: false, timeout, patience: None })
+        let (inlet, telemetry) = (self.clone(), Arc::clone(telemetry));
+        Some(RequestBody { inlet, left, over: false, timeout, telemetry, patience: None })
     }
 
     /// Has the body at hand been read whole?
@@ -262,6 +264,7 @@ pub(crate) struct RequestBody {
     left: Option<u64>,
     over: bool,
     timeout: Duration,
+    telemetry: Arc<Telemetry>,
     /// Nothing came since it was set.
     patience: Option<Pin<Box<Sleep>>>,
 }
@@ -272,11 +275,19 @@ impl RequestBody {
         self.inlet.0.released.notify_waiters();
     }
 
+    /// Counts what the client did wrong.
+    fn broken(&self, error: CallerBodyError) -> CallerBodyError {
+        if let CallerBodyError::Rejected(why) = &error {
+            self.telemetry.on_rejected(*why);
+        }
+        error
+    }
+
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, CallerBodyError>> {
         let inlet = self.inlet.clone();
         let state = &mut *inlet.lock();
         loop {
-            if let Some(piece) = state.payload.take(&mut state.read)? {
+            if let Some(piece) = state.payload.take(&mut state.read).map_err(|error| self.broken(error.into()))? {
                 if state.payload.is_over(&mut state.read) {
                     self.end();
                 }
@@ -291,7 +302,7 @@ impl RequestBody {
                     let timeout = self.timeout;
                     let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
                     ready!(patience.as_mut().poll(cx));
-                    return Poll::Ready(Err(CallerBodyError::Rejected(Rejected::SlowBody)));
+                    return Poll::Ready(Err(self.broken(CallerBodyError::Rejected(Rejected::SlowBody))));
                 }
             }
         }

@@ -1,0 +1,99 @@
+//! Answers before the answer (RFC 9110, section 15.2), and clients that say that they have said all.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::backend::{Backend, read_head};
+use crate::hosts::{World, eventually, soon};
+
+#[tokio::test]
+async fn hints_and_progress_of_the_service_reach_its_caller_before_the_answer() {
+    let backend = Backend::raw(|mut stream| async move {
+        read_head(&mut stream).await;
+        let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n";
+        stream.write_all(hints.as_bytes()).await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok").await.unwrap();
+        let _ = stream.read_u8().await;
+    })
+    .await;
+    let world = World::new();
+    let _orders = world.node("orders-1").offers("orders", backend.address).start();
+    let web = world.node("web-1").reaches("orders").start();
+    web.finds("orders", 1).await;
+    let mut stream = TcpStream::connect(web.way("orders")).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: orders.mesh\r\n\r\n").await.unwrap();
+    let heads = [soon("hints", read_head(&mut stream)).await, soon("progress", read_head(&mut stream)).await];
+    assert_eq!(heads[0], "HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n");
+    assert!(heads[1].starts_with("HTTP/1.1 102 "), "{}", heads[1]);
+    assert!(soon("the answer", read_head(&mut stream)).await.starts_with("HTTP/1.1 200 "));
+    // A client of HTTP/1.0 knows none of them.
+    let mut stream = TcpStream::connect(web.way("orders")).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+    assert!(soon("the answer", read_head(&mut stream)).await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn a_service_that_wants_no_body_says_so_before_it_is_sent() {
+    let backend = Backend::raw(|mut stream| async move {
+        let head = read_head(&mut stream).await;
+        assert!(head.contains("expect: 100-continue\r\n"), "{head}");
+        stream
+            .write_all(b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            .await
+            .unwrap();
+    })
+    .await;
+    let world = World::new();
+    let _orders = world.node("orders-1").offers("orders", backend.address).start();
+    let web = world.node("web-1").reaches("orders").start();
+    web.finds("orders", 1).await;
+    let mut stream = TcpStream::connect(web.way("orders")).await.unwrap();
+    let head = "PUT /large HTTP/1.1\r\nhost: orders.mesh\r\nexpect: 100-continue\r\ncontent-length: 1000000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let answer = soon("the refusal", read_head(&mut stream)).await;
+    assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("connection: close"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_ends_its_direction_still_gets_its_answer() {
+    let backend = Backend::says("hello").await;
+    let world = World::new();
+    let _orders = world.node("orders-1").offers("orders", backend.address).start();
+    let web = world.node("web-1").reaches("orders").start();
+    web.finds("orders", 1).await;
+    let mut stream = TcpStream::connect(web.way("orders")).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: orders.mesh\r\n\r\n").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut all = String::new();
+    soon("the answer", stream.read_to_string(&mut all)).await.unwrap();
+    assert!(all.starts_with("HTTP/1.1 200 ") && all.ends_with("\r\n\r\nhello"), "{all}");
+}
+
+#[tokio::test]
+async fn a_client_that_ends_its_direction_and_then_goes_away_is_not_waited_for() {
+    let (gone, begun) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (count, asked) = (Arc::clone(&gone), Arc::clone(&begun));
+    let backend = Backend::raw(move |mut stream| {
+        let (count, asked) = (Arc::clone(&count), Arc::clone(&asked));
+        async move {
+            read_head(&mut stream).await;
+            asked.fetch_add(1, Ordering::Relaxed);
+            let _ = stream.read_u8().await;
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    })
+    .await;
+    let world = World::new();
+    let _orders = world.node("orders-1").offers("orders", backend.address).start();
+    let web = world.node("web-1").patient().reaches("orders").start();
+    web.finds("orders", 1).await;
+    let mut stream = TcpStream::connect(web.way("orders")).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: orders.mesh\r\n\r\n").await.unwrap();
+    stream.shutdown().await.unwrap();
+    eventually("the service is asked", || begun.load(Ordering::Relaxed) == 1).await;
+    drop(stream);
+    eventually("the service sees it", || gone.load(Ordering::Relaxed) == 1).await;
+}
