@@ -56,7 +56,7 @@ pub(crate) const fn grpc_status(code: ErrorCode) -> u16 {
         ErrorCode::Deadline | ErrorCode::TryTimeout => DEADLINE_EXCEEDED,
         ErrorCode::Refused => PERMISSION_DENIED,
         ErrorCode::HeaderTooLarge => RESOURCE_EXHAUSTED,
-        ErrorCode::NotAMeshName => UNIMPLEMENTED,
+        ErrorCode::NotAMeshName | ErrorCode::NoRoute => UNIMPLEMENTED,
         ErrorCode::BadRequest | ErrorCode::Internal => INTERNAL,
         _ => UNAVAILABLE,
     }

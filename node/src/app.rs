@@ -15,15 +15,18 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
+use starling_proto::ServiceName;
 use starling_routing::Clusters;
 use starling_transport::drain::{self, DrainSignal};
+use starling_transport::edge::EdgeClient;
 use starling_transport::{Identity, Limits, Tls};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, ConfigError, Loaded};
+use crate::config::{Config, ConfigError, Egress, IngressTo, Loaded};
 use crate::descriptors;
 use crate::dns::VipTable;
 use crate::inbound::Offers;
+use crate::inbound::application::Application;
 use crate::inbound::offers::Offer;
 use crate::mesh::{Heartbeat, Mesh, MeshConfig, MeshError};
 use crate::plane::Plane;
@@ -87,7 +90,7 @@ impl Node {
         // After all that can fail by the configuration: others are to hear of a node that serves, or of none.
         let mesh = Mesh::start(mesh_config(&config, &identity, &tls)).await?;
         let (drain, watch) = drain::channel();
-        let plane = Arc::new(plane(&config, &identity, &mesh, &vips, &telemetry, watch));
+        let plane = Arc::new(plane(&config, bind::egresses(loaded)?, &identity, &mesh, &vips, &telemetry, watch));
         let (stop, stop_shards) = (CancellationToken::new(), CancellationToken::new());
         let (mut shards, mut pools) = (Vec::new(), Vec::new());
         let mut inlets = Vec::new();
@@ -212,8 +215,19 @@ fn mesh_config(config: &Config, identity: &Arc<Identity>, tls: &Tls) -> MeshConf
     }
 }
 
+/// The services that listeners and ingresses lead to.
+fn expected(config: &Config) -> Vec<ServiceName> {
+    let of_listeners = config.listeners.iter().map(|listener| listener.service.clone());
+    let of_ingresses = config.ingresses.iter().flat_map(|ingress| match &ingress.to {
+        IngressTo::Routes(routes) => routes.iter().map(|route| route.service.clone()).collect(),
+        IngressTo::Service(service) => vec![service.clone()],
+    });
+    of_listeners.chain(of_ingresses).collect()
+}
+
 fn plane(
     config: &Config,
+    egresses: Vec<(Egress, Option<EdgeClient>)>,
     identity: &Arc<Identity>,
     mesh: &Mesh,
     vips: &Arc<VipTable>,
@@ -221,10 +235,16 @@ fn plane(
     drain: drain::DrainWatch,
 ) -> Plane {
     let offers = config.services.iter().map(|service| {
-        let mut offer = Offer::new(service.name.clone(), 0, service.address, service.protocol, service.port);
+        let mut offer =
+            Offer::new(service.name.clone(), 0, Application::local(service.address), service.protocol, service.port);
         offer.labels.clone_from(&service.labels);
         offer
     });
+    let outside = egresses.into_iter().map(|(egress, tls)| {
+        let application = Application::outside(&egress.host, egress.host_port, tls, &egress.authority());
+        Offer::new(egress.name.clone(), 0, application, egress.protocol, egress.port)
+    });
+    let offers: Vec<_> = offers.chain(outside).collect();
     // A node of one service speaks for it; of several it cannot be told which of them calls.
     let source = match &config.services[..] {
         [only] => Some(only.name.clone()),
@@ -238,7 +258,7 @@ fn plane(
         defaults: config.defaults.clone(),
         limits: config.limits.clone(),
         offers: Offers::new(offers),
-        expected: config.listeners.iter().map(|listener| listener.service.clone()).collect(),
+        expected: expected(config),
         clusters: ArcSwap::from_pointee(Clusters::new(Instant::now()).rebuild(&mesh.view().load().services)),
         vips: Arc::clone(vips),
         telemetry: Arc::clone(telemetry),

@@ -8,6 +8,7 @@ mod attest;
 mod build;
 mod claim;
 pub mod default;
+mod edge;
 mod host;
 mod problem;
 mod raw;
@@ -28,6 +29,7 @@ use tracing::level_filters::LevelFilter;
 use crate::dns::VipRange;
 
 pub use attest::Certificate;
+pub use edge::{Egress, Ingress, IngressTo};
 pub use host::Host;
 pub use problem::{ConfigError, Key, Place, Problem, Source};
 pub(crate) use read::duration_of;
@@ -54,6 +56,10 @@ pub struct Config {
     pub services: Vec<Service>,
     /// Explicit ways out.
     pub listeners: Vec<Listener>,
+    /// Ways in for the world outside.
+    pub ingresses: Vec<Ingress>,
+    /// Services outside.
+    pub egresses: Vec<Egress>,
     /// Where redirected traffic arrives.
     pub capture: Capture,
     /// What it writes.
@@ -260,6 +266,10 @@ pub struct Loaded {
     services: Vec<Key>,
     /// In the order of `config.listeners`.
     listeners: Vec<Key>,
+    /// In the order of `config.ingresses`.
+    ingresses: Vec<Key>,
+    /// In the order of `config.egresses`.
+    egresses: Vec<Key>,
 }
 
 impl Loaded {
@@ -274,6 +284,18 @@ impl Loaded {
     #[must_use]
     pub fn service_key(&self, index: usize) -> Key {
         self.services.get(index).cloned().unwrap_or_else(|| self.key("service"))
+    }
+
+    /// The key of `config.ingresses[index].address`.
+    #[must_use]
+    pub fn ingress_key(&self, index: usize) -> Key {
+        self.ingresses.get(index).cloned().unwrap_or_else(|| self.key("ingress"))
+    }
+
+    /// The key of `config.egresses[index].name`.
+    #[must_use]
+    pub fn egress_key(&self, index: usize) -> Key {
+        self.egresses.get(index).cloned().unwrap_or_else(|| self.key("egress"))
     }
 
     /// The key of `config.listeners[index].address`.

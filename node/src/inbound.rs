@@ -1,5 +1,6 @@
 //! Requests that arrive from the mesh: checked against the caller's certificate, then given to a local application.
 
+pub(crate) mod application;
 pub(crate) mod http;
 mod http2;
 pub(crate) mod local_http;

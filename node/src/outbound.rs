@@ -8,6 +8,7 @@ mod caller;
 mod caller_body;
 mod destination;
 mod detect;
+mod edge;
 pub(crate) mod entry;
 mod http1;
 mod http2;

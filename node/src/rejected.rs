@@ -68,6 +68,8 @@ rejected! {
     Http2 = "http2", BadRequest, "the connection breaks the rules of HTTP/2";
     /// More streams opened and reset than anybody needs (CVE-2023-44487).
     RapidReset = "rapid-reset", BadRequest, "streams of HTTP/2 are opened and reset over and over";
+    /// A handshake of TLS that came to nothing.
+    Tls = "tls", BadRequest, "the TLS handshake came to nothing";
     /// Nothing that a SOCKS client says.
     Socks = "socks", BadRequest, "the client does not speak SOCKS 5 (RFC 1928)";
 }

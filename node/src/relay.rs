@@ -1,5 +1,6 @@
 //! Opaque bytes between a local connection and a hop stream, both ways at once, each direction closed on its own.
 
+mod edge;
 mod http2;
 mod tcp;
 
@@ -14,6 +15,7 @@ use starling_transport::{RecvHalf, SendHalf, StreamError};
 
 use crate::blocks;
 
+pub(crate) use edge::edge_ends;
 pub(crate) use http2::{http2_ends, send_data};
 pub(crate) use tcp::tcp_ends;
 

@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::inbound;
+use crate::inbound::application;
 use crate::inbound::local_http::LocalPool;
 use crate::inbound::local_http2::Http2Pool;
 use crate::mesh::Mesh;
@@ -34,6 +35,8 @@ pub(crate) struct Shard {
     pub(crate) pool: Pool,
     pub(crate) local_http: LocalPool,
     pub(crate) local_http2: Http2Pool,
+    /// Looks up hosts outside the mesh.
+    pub(crate) outside: application::Names,
     /// For connections of local programs: each holds one while it is open.
     pub(crate) places: Arc<Semaphore>,
     /// Services that peers name.
@@ -121,6 +124,7 @@ async fn run(plan: ShardPlan, ready: &std::sync::mpsc::Sender<Result<Pool, Strin
         pool: Pool::start(Arc::clone(&dialer), settings),
         local_http: LocalPool::default(),
         local_http2: Http2Pool::default(),
+        outside: application::Names::default(),
         places: Arc::new(Semaphore::new(places)),
         names: Names::default(),
         rng: Mutex::new(SmallRng::from_rng(&mut rand::rng())),

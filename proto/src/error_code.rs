@@ -91,6 +91,8 @@ codes! {
     Overloaded = 0x1b, "overloaded", 503, No;
     /// The application refused the request before it looked at it (HTTP/2: `REFUSED_STREAM`, or a GOAWAY before it).
     UpstreamRefused = 0x1c, "upstream-refused", 503, No;
+    /// No route of the ingress leads to a service.
+    NoRoute = 0x1d, "no-route", 404, No;
     /// The application closed or reset the connection before its answer was complete.
     UpstreamReset = 0x20, "upstream-reset", 502, Maybe;
     /// The application's answer is not of its protocol.

@@ -48,6 +48,7 @@ impl Outcome {
             ErrorCode::BadRequest
             | ErrorCode::HeaderTooLarge
             | ErrorCode::NotAMeshName
+            | ErrorCode::NoRoute
             | ErrorCode::NoSuchService
             | ErrorCode::NoEndpoint
             | ErrorCode::Refused

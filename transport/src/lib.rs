@@ -16,6 +16,7 @@ mod connection;
 mod credential;
 mod dialer;
 pub mod drain;
+pub mod edge;
 mod group_key;
 mod identity;
 mod limits;

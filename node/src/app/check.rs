@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::report::State;
 use crate::admin::{CheckReport, CheckState, DismissError};
-use crate::inbound::local_http::connect_tcp;
+use crate::inbound::application::Names;
 use crate::mesh::{MeshError, Survey};
 use verdict::{Facts, Standing};
 
@@ -70,10 +70,12 @@ impl State {
     /// Services of this node whose program takes no connection, with its address.
     async fn refusing(&self) -> Vec<String> {
         let mut trying = JoinSet::new();
+        let names = Arc::<Names>::default();
         for offer in self.plane.offers.iter().map(Arc::clone) {
+            let names = Arc::clone(&names);
             trying.spawn(async move {
-                let taken = connect_tcp(offer.address).await;
-                taken.is_err().then(|| format!("{} at {}", offer.service, offer.address))
+                let taken = offer.application.connect(&names).await;
+                taken.is_err().then(|| format!("{} at {}", offer.service, offer.application))
             });
         }
         let mut refusing: Vec<String> = trying.join_all().await.into_iter().flatten().collect();

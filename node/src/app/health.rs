@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::inbound::local_http::connect_tcp;
+use crate::inbound::application::Names;
 use crate::inbound::offers::Offer;
 use crate::mesh::Mesh;
 use crate::plane::Plane;
@@ -62,6 +62,7 @@ pub(super) async fn watch(plane: Arc<Plane>, mesh: Mesh, stop: CancellationToken
         // Nothing is to be woken for.
         return;
     }
+    let names = Arc::<Names>::default();
     let mut looks = tokio::time::interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -79,7 +80,8 @@ pub(super) async fn watch(plane: Arc<Plane>, mesh: Mesh, stop: CancellationToken
                 }
                 Step::Try => {
                     let offer = Arc::clone(offer);
-                    tokio::spawn(async move { offer.on_reached(connect_tcp(offer.address).await.is_ok()) });
+                    let names = Arc::clone(&names);
+                    tokio::spawn(async move { offer.on_reached(offer.application.connect(&names).await.is_ok()) });
                 }
             }
         }
@@ -87,7 +89,7 @@ pub(super) async fn watch(plane: Arc<Plane>, mesh: Mesh, stop: CancellationToken
 }
 
 async fn tell(mesh: &Mesh, offer: &Offer, well: bool) -> Result<(), crate::mesh::MeshError> {
-    let (service, address) = (&offer.service, offer.address);
+    let (service, address) = (&offer.service, &offer.application);
     if well {
         tracing::info!(%service, %address, "the program behind a service is back");
     } else {

@@ -33,16 +33,17 @@ impl Loaded {
         } else {
             name.clone_into(&mut self.config.node.name);
         }
-        for (index, service) in self.config.services.iter().enumerate() {
-            if !certificate.may_run(&service.name) {
+        let services = self.config.services.iter().enumerate().map(|(index, it)| (&it.name, self.service_key(index)));
+        let egresses = self.config.egresses.iter().enumerate().map(|(index, it)| (&it.name, self.egress_key(index)));
+        for (service, key) in services.chain(egresses) {
+            if !certificate.may_run(service) {
                 let allowed = certificate.services();
-                let what = format!("the certificate does not let this node run '{}'; it names {allowed}", service.name);
+                let what = format!("the certificate does not let this node run '{service}'; it names {allowed}");
                 let hint = format!(
-                    "issue it anew with all its services: starling ca issue --name {name} --service {} (and one --service for each other) --dir CA --out {} --force",
-                    service.name,
+                    "issue it anew with all its services: starling ca issue --name {name} --service {service} (and one --service for each other) --dir CA --out {} --force",
                     self.config.identity.dir.display()
                 );
-                problems.push(self.service_key(index).problem(what, hint));
+                problems.push(key.problem(what, hint));
             }
         }
         ConfigError::check(problems)

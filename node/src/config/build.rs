@@ -13,7 +13,7 @@ use super::read::{self, Wrong, wrong};
 use super::section::{Keyed, Ledger, Section, close_root};
 use super::{
     Admin, Capture, Config, Defaults, Dns, Host, Identity, Limits, Listen, Listener, Loaded, Log, Mesh, Node, Proxy,
-    Seed, Service, Telemetry, claim, default,
+    Seed, Service, Telemetry, claim, default, edge,
 };
 use crate::dns::VipRange;
 
@@ -42,6 +42,8 @@ pub(super) fn build(
     section.close();
     let (services, service_keys) = services(&ledger, &mut root, &dns.suffix);
     let (listeners, listener_keys) = listeners(&ledger, &mut root, &dns.suffix);
+    let (ingresses, ingress_keys) = edge::ingresses(&ledger, &mut root);
+    let (egresses, egress_keys) = edge::egresses(&ledger, &mut root);
     let mut section = Section::open(&ledger, &mut root, "capture");
     let capture = Capture { listen: listen(&mut section, "listen", default::CAPTURE_LISTEN) };
     section.close();
@@ -69,17 +71,28 @@ pub(super) fn build(
         proxy,
         services,
         listeners,
+        ingresses,
+        egresses,
         capture,
         log,
         telemetry,
         defaults,
         limits,
     };
-    claim::check(&config, &ledger, &service_keys, &listener_keys);
+    claim::check(&config, &ledger, &service_keys, &listener_keys, &ingress_keys);
+    twice(&config, &ledger, &egress_keys);
     let (problems, keys) = ledger.close();
     ConfigError::check(unknown.into_iter().chain(problems).collect())?;
     let services = service_keys.into_iter().map(|keys| keys.name).collect();
-    Ok(Loaded { config, keys, fallback, services, listeners: listener_keys })
+    Ok(Loaded {
+        config,
+        keys,
+        fallback,
+        services,
+        listeners: listener_keys,
+        ingresses: ingress_keys,
+        egresses: egress_keys,
+    })
 }
 
 fn node(ledger: &Ledger, root: &mut Table, host: &Host) -> Node {
@@ -300,6 +313,18 @@ fn services(ledger: &Ledger, root: &mut Table, suffix: &str) -> (Vec<Service>, V
         ));
     }
     services.into_iter().unzip()
+}
+
+/// A name outside cannot be one of this node's own as well.
+fn twice(config: &Config, ledger: &Ledger, keys: &[Key]) {
+    for (index, egress) in config.egresses.iter().enumerate() {
+        let taken = config.services.iter().any(|service| service.name == egress.name)
+            || config.egresses[..index].iter().any(|other| other.name == egress.name);
+        if taken {
+            let what = format!("'{}' is offered already by this node", egress.name);
+            ledger.report(keys[index].problem(what, "give it another name"));
+        }
+    }
 }
 
 /// `orders.mesh` is what callers write for `orders`; as a service it would be `orders` in the namespace `mesh`.

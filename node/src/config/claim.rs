@@ -21,8 +21,8 @@ struct Claim {
     default: bool,
 }
 
-pub(super) fn check(config: &Config, ledger: &Ledger, services: &[ServiceKeys], listeners: &[Key]) {
-    let claims = claims(config, ledger, listeners);
+pub(super) fn check(config: &Config, ledger: &Ledger, services: &[ServiceKeys], listeners: &[Key], ingresses: &[Key]) {
+    let claims = claims(config, ledger, listeners, ingresses);
     for (index, later) in claims.iter().enumerate() {
         let earlier = claims[..index].iter().find(|earlier| earlier.layer == later.layer && collide(earlier, later));
         if let Some(earlier) = earlier {
@@ -48,7 +48,7 @@ pub(super) fn check(config: &Config, ledger: &Ledger, services: &[ServiceKeys], 
     }
 }
 
-fn claims(config: &Config, ledger: &Ledger, listeners: &[Key]) -> Vec<Claim> {
+fn claims(config: &Config, ledger: &Ledger, listeners: &[Key], ingresses: &[Key]) -> Vec<Claim> {
     let mesh = config.mesh.bind;
     let udp = |key: &str, port| {
         let key = ledger.key(key);
@@ -73,6 +73,12 @@ fn claims(config: &Config, ledger: &Ledger, listeners: &[Key]) -> Vec<Claim> {
     claims.extend(config.listeners.iter().zip(listeners).map(|(listener, key)| Claim {
         key: key.clone(),
         address: listener.address,
+        layer: Layer::Tcp,
+        default: false,
+    }));
+    claims.extend(config.ingresses.iter().zip(ingresses).map(|(ingress, key)| Claim {
+        key: key.clone(),
+        address: ingress.address,
         layer: Layer::Tcp,
         default: false,
     }));

@@ -20,7 +20,7 @@ pub(super) enum Value {
     Text(String),
     Integer(i64),
     Float(f64),
-    Bool,
+    Bool(bool),
     Date,
     List(Vec<Raw>),
     Table(Table),
@@ -34,7 +34,7 @@ impl Value {
         match self {
             Self::Text(_) => "text",
             Self::Integer(_) | Self::Float(_) => "a number",
-            Self::Bool => "true or false",
+            Self::Bool(_) => "true or false",
             Self::Date => "a date",
             Self::List(_) => "a list",
             Self::Table(_) => "a table",
@@ -134,7 +134,7 @@ impl Lines<'_> {
             DeValue::Float(number) => {
                 number.as_str().parse().map_or_else(|_| Value::Text(number.to_string()), Value::Float)
             }
-            DeValue::Boolean(_) => Value::Bool,
+            DeValue::Boolean(value) => Value::Bool(value),
             DeValue::Datetime(_) => Value::Date,
             DeValue::Array(list) => Value::List(
                 list.into_iter()

@@ -70,6 +70,13 @@ pub(super) fn integer(raw: &Raw, bounds: std::ops::RangeInclusive<i64>) -> Read<
     }
 }
 
+pub(super) fn boolean(raw: &Raw) -> Read<bool> {
+    match &raw.value {
+        Value::Bool(value) => Ok(*value),
+        other => Err(wrong(format!("expected true or false, found {}", other.kind()), "write it without quotes")),
+    }
+}
+
 pub(super) fn port(raw: &Raw) -> Read<u16> {
     integer(raw, 1..=65_535).and_then(|port| u16::try_from(port).map_err(|_| wrong("is no port", "")))
 }

@@ -138,6 +138,30 @@ impl<'a> Section<'a> {
         self.take(key, read)
     }
 
+    /// The tables of a key, whose names and keys stand in the schema under `schema`.
+    pub(super) fn take_all(&mut self, key: &'static str, schema: &'static str) -> Vec<Self> {
+        let path = format!("{}.{key}", self.path);
+        let Some(raw) = self.table.remove(key) else { return Vec::new() };
+        let wrong = |place: Place, path: String, found: &Value| {
+            let what = format!("expected a list of tables, found {}", found.kind());
+            let hint = format!("write [[{schema}]], or {key} = [{{ {} = … }}]", known(schema).keys.join(" = …, "));
+            self.ledger.report(Key { path, place }.problem(what, hint));
+        };
+        let Value::List(list) = raw.value else {
+            wrong(raw.place, path, &raw.value);
+            return Vec::new();
+        };
+        let section = |raw: Raw| {
+            let path = format!("{path}[{}]", raw.index);
+            let Value::Table(table) = raw.value else {
+                wrong(raw.place, path, &raw.value);
+                return None;
+            };
+            Some(Self { ledger: self.ledger, schema: known(schema), path, place: raw.place, table })
+        };
+        list.into_iter().filter_map(section).collect()
+    }
+
     /// A key of this section, at the section's place.
     pub(super) fn key(&self, key: &str) -> Key {
         Key { path: format!("{}.{key}", self.path), place: self.place.clone() }
@@ -176,7 +200,7 @@ fn known(name: &'static str) -> &'static schema::Section {
 /// Reports the sections that nobody opened.
 pub(super) fn close_root(ledger: &Ledger, root: &Table) {
     for (word, raw) in root {
-        let names = schema::SECTIONS.iter().map(|section| section.name);
+        let names = schema::SECTIONS.iter().map(|section| section.name).filter(|name| !name.contains('.'));
         let hint = if let Some(meant) = schema::nearest(word, names.clone()) {
             let repeated = schema::section(meant).is_some_and(|section| section.repeated);
             if repeated { format!("did you mean [[{meant}]]?") } else { format!("did you mean [{meant}]?") }

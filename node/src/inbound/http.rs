@@ -1,7 +1,7 @@
 //! HTTP to a local application that speaks HTTP/1.1.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -16,7 +16,8 @@ use crate::failure::Failure;
 use crate::hop_body::{HopBody, HopBodyError, Observer};
 use crate::http1::Piece;
 use crate::record::Record;
-use crate::relay::{Counts, relay, tcp_ends};
+use crate::relay::{Counts, edge_ends, relay, tcp_ends};
+use crate::wire::Wire;
 
 /// An answer larger than this may lie in the stream's buffers for long, since its caller reads slowly. It counts as under
 /// way until it has arrived, so that a node that stops does not cut it.
@@ -93,8 +94,15 @@ pub(super) async fn tell(broken: Broken, mut record: Record, mut send: SendHalf)
 async fn switch(exchange: Box<Exchange>, send: SendHalf, recv: RecvHalf, mut record: Record) {
     let counts = Arc::<Counts>::default();
     record.on_switched(&counts);
-    let (stream, early) = exchange.into_switched();
-    match relay(tcp_ends(stream), early, send, recv, &counts).await {
+    let (wire, early) = exchange.into_switched();
+    let relayed = match wire {
+        Wire::Plain(stream) => relay(tcp_ends(stream), early, send, recv, &counts).await,
+        Wire::Tls(stream) => {
+            let stream = stream.into_inner().unwrap_or_else(PoisonError::into_inner);
+            relay(edge_ends(stream), early, send, recv, &counts).await
+        }
+    };
+    match relayed {
         Ok(()) => record.on_done(),
         Err(error) if error.code() == ErrorCode::Cancelled => record.on_done(),
         Err(error) => record.fail(&Failure::new(error.code(), error.to_string())),
@@ -112,7 +120,7 @@ async fn exchange(
     let encoded = encoded(arrival, record).map_err(Broken::Unanswered)?;
     let (body, recv) = if head.no_body { (None, Some(recv)) } else { (Some(body(head, recv, record)), None) };
     let upload = Upload::new(encoded, body);
-    let begun = arrival.shard.local_http.begin(arrival.offer.address, upload, asked).await;
+    let begun = begin(arrival, upload, asked).await;
     arrival.offer.on_reached(!matches!(begun, Err(LocalError::Connect { .. })));
     let mut exchange = begun.map_err(|error| Broken::Unanswered(error.into()))?;
     let head = ask(arrival, &mut exchange, send).await.map_err(Broken::Unanswered)?;
@@ -127,15 +135,26 @@ async fn exchange(
         return Ok(Served::Switched(Box::new(exchange), recv));
     }
     pass_on(arrival, &head, &mut exchange, send, record).await.map_err(Broken::Cut)?;
-    arrival.shard.local_http.put_back(arrival.offer.address, exchange).await;
+    arrival.shard.local_http.put_back(&arrival.offer.application, exchange).await;
     Ok(Served::Whole)
+}
+
+async fn begin(arrival: &Arrival, upload: Upload, asked: Asked) -> Result<Exchange, LocalError> {
+    let Arrival { shard, offer, .. } = arrival;
+    shard.local_http.begin(&offer.application, &shard.outside, upload, asked).await
 }
 
 /// The head of the request as the application gets it.
 fn encoded(arrival: &Arrival, record: &mut Record) -> Result<Bytes, Failure> {
     let head = &arrival.head;
     let traceparent = record.trace_of(&head.traceparent, &arrival.shard).context.text();
-    let encoded = RequestHead { head, source: arrival.permit.source(), traceparent: &traceparent }.encode();
+    let encoded = RequestHead {
+        head,
+        source: arrival.permit.source().filter(|_| arrival.offer.application.is_local()),
+        authority: arrival.offer.application.authority(),
+        traceparent: &traceparent,
+    }
+    .encode();
     encoded.map_err(|error| Failure::new(ErrorCode::HopProtocol, error.to_string()))
 }
 
@@ -167,7 +186,7 @@ async fn ask(arrival: &Arrival, exchange: &mut Exchange, send: &mut SendHalf) ->
 }
 
 fn broken(arrival: &Arrival, source: ExchangeError) -> Failure {
-    LocalError::Exchange { address: arrival.offer.address, source }.into()
+    LocalError::Exchange { application: arrival.offer.application.to_string(), source }.into()
 }
 
 fn hop_head<'h>(

@@ -64,14 +64,14 @@ async fn exchange(
     let head = &arrival.head;
     let switches = !head.upgrade.is_empty() && head.no_body;
     let request = request(arrival, switches, record).map_err(Broken::Unanswered)?;
-    let address = arrival.offer.address;
-    let lease = arrival.shard.local_http2.lease(address).await;
+    let application = &arrival.offer.application;
+    let lease = arrival.shard.local_http2.lease(application, &arrival.shard.outside).await;
     arrival.offer.on_reached(!matches!(lease, Err(LocalError::Connect { .. })));
     let lease = lease.map_err(|error| Broken::Unanswered(error.into()))?;
     let failed = |error: h2::Error| Broken::Unanswered(failure(arrival, &error));
     let mut sender = lease.sender.clone().ready().await.map_err(failed)?;
     if switches && !sender.is_extended_connect_protocol_enabled() {
-        let what = format!("{address} speaks HTTP/2 and takes no other protocol on a stream of it (RFC 8441)");
+        let what = format!("{application} speaks HTTP/2 and takes no other protocol on a stream of it (RFC 8441)");
         return Err(Broken::Unanswered(Failure::new(ErrorCode::UpstreamProtocol, what)));
     }
     let ends = head.no_body && !switches;
@@ -124,7 +124,10 @@ fn request(arrival: &Arrival, switches: bool, record: &mut Record) -> Result<Req
         headers.entry(fields::FORWARDED_HOST).or_insert_with(|| authority.clone());
     }
     headers.entry(fields::FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
-    if let Some(source) = arrival.permit.source() {
+    let application = &arrival.offer.application;
+    if let Some(source) = arrival.permit.source()
+        && application.is_local()
+    {
         headers.insert(fields::STARLING_SOURCE, HeaderValue::try_from(source.path()).map_err(|_| bad("the source"))?);
     }
     let traceparent = record.trace_of(&head.traceparent, &arrival.shard).context.text();
@@ -132,7 +135,9 @@ fn request(arrival: &Arrival, switches: bool, record: &mut Record) -> Result<Req
     if head.has_content_length {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(head.content_length));
     }
-    let mut uri = Uri::builder().scheme("http").path_and_query(&head.target[..]);
+    let named = application.authority().and_then(|named| HeaderValue::from_maybe_shared(named.clone()).ok());
+    let authority = named.or(authority);
+    let mut uri = Uri::builder().scheme(application.scheme()).path_and_query(&head.target[..]);
     uri = uri.authority(authority.as_ref().map_or(&b"localhost"[..], HeaderValue::as_bytes));
     let mut request = Request::new(());
     *request.uri_mut() = uri.build().map_err(|error| bad(&format!("the target: {error}")))?;
@@ -326,5 +331,5 @@ fn failure(arrival: &Arrival, error: &h2::Error) -> Failure {
         }
         _ => ErrorCode::UpstreamReset,
     };
-    Failure::new(code, format!("{}: {error}", arrival.offer.address))
+    Failure::new(code, format!("{}: {error}", arrival.offer.application))
 }

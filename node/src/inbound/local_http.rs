@@ -3,7 +3,6 @@
 //! buffer belongs to a connection. What it costs beside the library is in `docs/performance.md`.
 
 use std::io;
-use std::net::SocketAddr;
 
 use starling_proto::ErrorCode;
 
@@ -18,7 +17,6 @@ mod request_head;
 mod upload;
 
 pub(crate) use answer_head::AnswerHead;
-pub(crate) use connection::connect_tcp;
 pub(crate) use exchange::{Asked, Exchange, ExchangeError};
 pub(crate) use pool::LocalPool;
 pub(crate) use request_head::RequestHead;
@@ -51,18 +49,18 @@ pub(crate) enum BadAnswer {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LocalError {
     /// It accepted no connection: the request was not processed.
-    #[error("{address} accepted no connection: {source}")]
+    #[error("{application} accepted no connection: {source}")]
     Connect {
-        /// The application's address.
-        address: SocketAddr,
+        /// Where it is.
+        application: String,
         /// The system's reason.
         source: io::Error,
     },
     /// The request may have been processed, but no complete answer came.
-    #[error("{address}: {source}")]
+    #[error("{application}: {source}")]
     Exchange {
-        /// The application's address.
-        address: SocketAddr,
+        /// Where it is.
+        application: String,
         /// What went wrong.
         source: ExchangeError,
     },

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -10,9 +9,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use h2::Ping;
 use h2::client::{Builder, SendRequest};
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::local_http::{LocalError, connect_tcp};
+use super::application::{Application, Names};
+use super::local_http::LocalError;
 use crate::fields;
+use crate::wire::Wire;
 
 /// What an application may send of one answer before it is passed on, in bytes; and of all of them.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -21,8 +23,8 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 const SEND_BUFFER: usize = 64 * 1024;
 /// Connections to one application. Each carries as many requests as the application allows.
 const MOST_CONNECTIONS: usize = 16;
-/// The settings of the application must come within this time.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The application must have accepted and sent its settings within this time.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection without requests is kept for so long.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -42,7 +44,7 @@ pub(crate) struct Lease {
 /// The connections of one shard to applications that speak HTTP/2.
 #[derive(Default)]
 pub(crate) struct Http2Pool {
-    kept: Mutex<BTreeMap<SocketAddr, Vec<Kept>>>,
+    kept: Mutex<BTreeMap<u64, Vec<Kept>>>,
 }
 
 impl Http2Pool {
@@ -50,14 +52,15 @@ impl Http2Pool {
     ///
     /// # Errors
     /// If the application accepts none.
-    pub(crate) async fn lease(&self, address: SocketAddr) -> Result<Lease, LocalError> {
-        if let Some(lease) = self.take(address) {
+    pub(crate) async fn lease(&self, application: &Application, names: &Names) -> Result<Lease, LocalError> {
+        if let Some(lease) = self.take(application.id()) {
             return Ok(lease);
         }
-        let opened = Kept { sender: Box::pin(open(address)).await?, under_way: Arc::default(), used: Instant::now() };
+        let opened =
+            Kept { sender: Box::pin(open(application, names)).await?, under_way: Arc::default(), used: Instant::now() };
         let lease = opened.lease();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let connections = kept.entry(address).or_default();
+        let connections = kept.entry(application.id()).or_default();
         if connections.len() < MOST_CONNECTIONS {
             connections.push(opened);
         }
@@ -65,9 +68,9 @@ impl Http2Pool {
     }
 
     /// One with room for another request, or, if there can be no more, the one with the fewest.
-    fn take(&self, address: SocketAddr) -> Option<Lease> {
+    fn take(&self, application: u64) -> Option<Lease> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let connections = kept.get_mut(&address)?;
+        let connections = kept.get_mut(&application)?;
         connections.retain_mut(Kept::is_open);
         let full = connections.len() >= MOST_CONNECTIONS;
         let least = connections.iter_mut().min_by_key(|kept| kept.under_way())?;
@@ -105,8 +108,23 @@ impl Kept {
     }
 }
 
-async fn open(address: SocketAddr) -> Result<SendRequest<Bytes>, LocalError> {
-    let stream = connect_tcp(address).await?;
+async fn open(application: &Application, names: &Names) -> Result<SendRequest<Bytes>, LocalError> {
+    let failed = |source| LocalError::Connect { application: application.to_string(), source };
+    let handshake = async {
+        match application.connect(names).await? {
+            Wire::Plain(stream) => begin(stream).await,
+            Wire::Tls(stream) => begin(stream.into_inner().unwrap_or_else(PoisonError::into_inner)).await,
+        }
+        .map_err(|error| failed(io::Error::other(error)))
+    };
+    let opened = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await;
+    opened.unwrap_or_else(|_| Err(failed(io::ErrorKind::TimedOut.into())))
+}
+
+async fn begin<S>(stream: S) -> Result<SendRequest<Bytes>, h2::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut builder = Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
@@ -114,22 +132,16 @@ async fn open(address: SocketAddr) -> Result<SendRequest<Bytes>, LocalError> {
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(u32::try_from(fields::MAX_FIELDS).unwrap_or(u32::MAX))
         .enable_push(false);
-    let failed = |error: io::Error| LocalError::Connect { address, source: error };
-    let handshake = async {
-        let (sender, mut connection) = builder.handshake(stream).await?;
-        let ping = connection.ping_pong();
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%address, %error, "a connection to an application is over");
-            }
-        });
-        // With the answer the application's settings are here too: how many requests it takes at a time, and of what kind.
-        if let Some(mut ping) = ping {
-            ping.ping(Ping::opaque()).await?;
+    let (sender, mut connection) = builder.handshake(stream).await?;
+    let ping = connection.ping_pong();
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection to an application is over");
         }
-        Ok::<_, h2::Error>(sender)
-    };
-    let opened = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await;
-    let opened = opened.map_err(|_| failed(io::ErrorKind::TimedOut.into()))?;
-    opened.map_err(|error| failed(io::Error::other(error)))
+    });
+    // With the answer the application's settings are here too: how many requests it takes at a time, and of what kind.
+    if let Some(mut ping) = ping {
+        ping.ping(Ping::opaque()).await?;
+    }
+    Ok(sender)
 }

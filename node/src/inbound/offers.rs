@@ -1,13 +1,14 @@
 //! The services that this node offers, and how busy each is.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use starling_proto::mesh::v1;
 use starling_proto::{Protocol, ServiceName};
+
+use super::application::Application;
 
 /// One local instance of a service.
 #[derive(Debug)]
@@ -16,8 +17,8 @@ pub(crate) struct Offer {
     pub(crate) service: ServiceName,
     /// Which instance, from 0, where this node offers several.
     pub(crate) instance: u32,
-    /// Where the application listens.
-    pub(crate) address: SocketAddr,
+    /// Where its requests go in the end.
+    pub(crate) application: Application,
     /// What it speaks.
     pub(crate) protocol: Protocol,
     /// The port that callers use.
@@ -42,9 +43,15 @@ pub(crate) struct InFlight(Arc<Offer>);
 impl Offer {
     /// An instance that has served nothing yet.
     #[must_use]
-    pub(crate) fn new(service: ServiceName, instance: u32, address: SocketAddr, protocol: Protocol, port: u16) -> Self {
+    pub(crate) fn new(
+        service: ServiceName,
+        instance: u32,
+        application: Application,
+        protocol: Protocol,
+        port: u16,
+    ) -> Self {
         let (labels, load) = (BTreeMap::new(), LocalLoad::default());
-        Self { service, instance, address, protocol, port, labels, load, refused: AtomicU32::new(0) }
+        Self { service, instance, application, protocol, port, labels, load, refused: AtomicU32::new(0) }
     }
 
     /// The record that tells the mesh of it.
@@ -152,8 +159,8 @@ mod tests {
     use super::*;
 
     fn offer(name: &str, instance: u32) -> Offer {
-        let address = SocketAddr::from(([127, 0, 0, 1], 8080));
-        Offer::new(name.parse().unwrap(), instance, address, Protocol::Http, 80)
+        let application = Application::local(std::net::SocketAddr::from(([127, 0, 0, 1], 8080)));
+        Offer::new(name.parse().unwrap(), instance, application, Protocol::Http, 80)
     }
 
     #[test]

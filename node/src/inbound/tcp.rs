@@ -1,22 +1,22 @@
 //! Opaque TCP to a local application.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use starling_proto::ErrorCode;
 use starling_proto::mesh::v1;
 use starling_transport::{RecvHalf, SendHalf};
 
-use super::local_http::connect_tcp;
 use super::{Arrival, fail};
 use crate::failure::Failure;
 use crate::record::Record;
-use crate::relay::{Counts, relay, tcp_ends};
+use crate::relay::{Counts, edge_ends, relay, tcp_ends};
+use crate::wire::Wire;
 
 pub(super) async fn serve(arrival: &Arrival, mut send: SendHalf, mut recv: RecvHalf) {
     let mut record = Record::inbound(arrival);
     let _in_flight = arrival.offer.begin();
-    let connected = connect_tcp(arrival.offer.address).await;
+    let connected = arrival.offer.application.connect(&arrival.shard.outside).await;
     arrival.offer.on_reached(connected.is_ok());
     let local = match connected {
         Ok(local) => local,
@@ -33,7 +33,14 @@ pub(super) async fn serve(arrival: &Arrival, mut send: SendHalf, mut recv: RecvH
     }
     let counts = Arc::new(Counts::default());
     record.follow(&counts);
-    if let Err(error) = relay(tcp_ends(local), Bytes::new(), send, recv, &counts).await {
+    let relayed = match local {
+        Wire::Plain(stream) => relay(tcp_ends(stream), Bytes::new(), send, recv, &counts).await,
+        Wire::Tls(stream) => {
+            let stream = stream.into_inner().unwrap_or_else(PoisonError::into_inner);
+            relay(edge_ends(stream), Bytes::new(), send, recv, &counts).await
+        }
+    };
+    if let Err(error) = relayed {
         // A caller or an application that hangs up in the middle is how many TCP protocols end.
         if error.code() != ErrorCode::Cancelled {
             record.fail(&Failure::new(error.code(), error.to_string()));

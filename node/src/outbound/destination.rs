@@ -4,6 +4,8 @@ use http::Uri;
 use http::uri::Authority;
 use starling_proto::{Protocol, ServiceName};
 
+use crate::ingress::Visit;
+
 /// Where a request goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Destination {
@@ -25,6 +27,8 @@ pub(crate) enum Way {
     },
     /// An HTTP proxy: each request names its destination.
     Proxy,
+    /// The world outside the mesh: each request is routed by its host and path.
+    Ingress(Visit),
 }
 
 /// An authority that names no service of the mesh.

@@ -79,7 +79,7 @@ pub(super) async fn serve(shard: Arc<Shard>, stream: TcpStream, to: Destination,
             tunnel.discard();
         }
         let way = Way::To { destination: to, protocol: None };
-        return http1::serve(shard, stream, early, way, caller).await;
+        return http1::serve(shard, stream.into(), early, way, caller).await;
     }
     let opened = match (tunnel, failed) {
         (Some(tunnel), _) => Ok(tunnel),
@@ -87,7 +87,7 @@ pub(super) async fn serve(shard: Arc<Shard>, stream: TcpStream, to: Destination,
         (None, None) => opening.await,
     };
     match opened {
-        Ok(tunnel) => tunnel.carry(stream, early).await,
+        Ok(tunnel) => tunnel.carry(stream.into(), early).await,
         Err((mut record, failure)) => {
             record.fail(&failure);
             let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));

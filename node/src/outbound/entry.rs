@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 use starling_proto::Protocol;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Caller, Destination, Way, detect, http1, tcp};
+use super::{Caller, Destination, Way, detect, edge, http1, tcp};
 use crate::capture;
 use crate::shard::Shard;
 
@@ -81,15 +81,19 @@ pub(crate) async fn serve(shard: Arc<Shard>, stream: TcpStream, way: Way) {
     match &way {
         Way::To { destination, protocol } => match protocol.unwrap_or_else(|| spoken(&shard, destination)) {
             Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
-                http1::serve(shard, stream, Bytes::new(), way, caller).await
+                http1::serve(shard, stream.into(), Bytes::new(), way, caller).await
             }
             Protocol::Detect => detect::serve(Arc::clone(&shard), stream, destination.clone(), caller).await,
             Protocol::Tcp | Protocol::Udp => {
                 let destination = destination.clone();
-                tcp::serve(shard, stream, Bytes::new(), destination, caller).await;
+                tcp::serve(shard, stream.into(), Bytes::new(), destination, caller).await;
             }
         },
-        Way::Proxy => http1::serve(shard, stream, Bytes::new(), way, caller).await,
+        Way::Proxy => http1::serve(shard, stream.into(), Bytes::new(), way, caller).await,
+        Way::Ingress(visit) => {
+            let ingress = Arc::clone(&visit.ingress);
+            edge::serve(shard, stream, ingress, caller).await;
+        }
     }
 }
 

@@ -13,8 +13,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request, Response, Version, header};
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Interval};
 
 use self::inlet::{Inlet, NoHead};
@@ -31,7 +29,9 @@ use crate::answer::Tongue;
 use crate::failure::Failure;
 use crate::rejected::Rejected;
 use crate::shard::Shard;
+use crate::wire::Wire;
 
+pub(super) use inlet::Inlet as Http1Inlet;
 pub(crate) use inlet::RequestBody;
 
 /// What a client that was refused may still send before its connection is closed.
@@ -42,7 +42,7 @@ struct Connection {
     shard: Arc<Shard>,
     caller: Caller,
     way: Way,
-    stream: Arc<TcpStream>,
+    wire: Arc<Wire>,
     inlet: Inlet,
 }
 
@@ -61,11 +61,12 @@ enum Next {
 }
 
 /// Serves one connection until it ends; on drain, until its current request is answered. `early` was read of it before.
-pub(super) async fn serve(shard: Arc<Shard>, stream: TcpStream, early: Bytes, way: Way, caller: Caller) {
+pub(super) async fn serve(shard: Arc<Shard>, wire: Wire, early: Bytes, way: Way, caller: Caller) {
     let _holding = shard.plane.drain.hold();
-    let stream = Arc::new(stream);
-    let inlet = Inlet::new(Arc::clone(&stream), early);
-    let connection = Connection { shard, caller, way, stream, inlet };
+    let wire = Arc::new(wire);
+    let end_is_gone = matches!(way, Way::Ingress(_));
+    let inlet = Inlet::new(Arc::clone(&wire), early, end_is_gone);
+    let connection = Connection { shard, caller, way, wire, inlet };
     let interims = Interims::wanted();
     let period = connection.shard.plane.limits.header_timeout;
     let mut looks = tokio::time::interval_at(Instant::now() + period, period);
@@ -82,8 +83,8 @@ pub(super) async fn serve(shard: Arc<Shard>, stream: TcpStream, early: Bytes, wa
             Next::Close => return connection.close().await,
             Next::Over => return,
             Next::Tunnel(tunnel) => {
-                if let Some((stream, early)) = connection.into_stream() {
-                    tunnel.carry(stream, early).await;
+                if let Some((wire, early)) = connection.into_wire() {
+                    tunnel.carry(wire, early).await;
                 }
                 return;
             }
@@ -148,7 +149,7 @@ impl Connection {
             Answer::Whole(answer) => self.send(answer, asked).await,
             Answer::Tunnel(head, tunnel) => {
                 let (parts, ()) = head.into_parts();
-                match Outlet::new(&self.stream).send_switch(&parts).await {
+                match Outlet::new(&self.wire).send_switch(&parts).await {
                     Ok(()) => Next::Tunnel(tunnel),
                     Err(_) => Next::Over,
                 }
@@ -170,7 +171,7 @@ impl Connection {
             };
             // Those that came before the answer go before it.
             for interim in interims.take() {
-                Outlet::new(&self.stream).send_interim(&interim).await.ok()?;
+                Outlet::new(&self.wire).send_interim(&interim).await.ok()?;
             }
             if answer.is_some() {
                 return answer;
@@ -183,12 +184,12 @@ impl Connection {
         if answer.status().as_u16() >= 400 && !self.inlet.is_body_over() {
             asked.keeps_alive = false;
         }
-        match Outlet::new(&self.stream).send(answer, asked, &self.inlet).await {
+        match Outlet::new(&self.wire).send(answer, asked, &self.inlet).await {
             Ok(true) if self.inlet.finish().await => Next::Request,
             Ok(_) => Next::Close,
             Err(Unsent::Gone) => Next::Over,
             Err(Unsent::Broken) => {
-                let _ = socket2::SockRef::from(&*self.stream).set_linger(Some(Duration::ZERO));
+                self.wire.abort();
                 Next::Over
             }
         }
@@ -201,7 +202,7 @@ impl Connection {
         let failure = Failure::new(why.code(), why.detail());
         let answer = call::own(&failure, "", Tongue::Http);
         let asked = Asked { is_head: false, version: Version::HTTP_11, keeps_alive: false };
-        match Outlet::new(&self.stream).send(answer, asked, &self.inlet).await {
+        match Outlet::new(&self.wire).send(answer, asked, &self.inlet).await {
             Ok(_) => Next::Close,
             Err(_) => Next::Over,
         }
@@ -209,31 +210,32 @@ impl Connection {
 
     /// Ends a connection so that its last answer arrives.
     async fn close(self) {
-        let _ = socket2::SockRef::from(&*self.stream).shutdown(std::net::Shutdown::Write);
+        self.wire.end();
         let _ = tokio::time::timeout(LINGER, self.inlet.linger()).await;
     }
 
     /// The connection itself, with what was read of it, once nothing else reads it.
-    fn into_stream(self) -> Option<(TcpStream, Bytes)> {
+    fn into_wire(self) -> Option<(Wire, Bytes)> {
         let early = self.inlet.take_early();
         drop(self.inlet);
-        Some((Arc::into_inner(self.stream)?, early))
+        Some((Arc::into_inner(self.wire)?, early))
     }
 
     async fn go_on_as_http2(self, upgrade: Option<http2::Upgrade>) {
         let (shard, way, caller) = (Arc::clone(&self.shard), self.way.clone(), self.caller.clone());
-        let Some((mut stream, mut early)) = self.into_stream() else { return };
+        let mut early = None;
         if let Some(upgrade) = upgrade {
-            if stream.write_all(http2::SWITCH).await.is_err() {
+            if Outlet::new(&self.wire).send_raw(Bytes::from_static(http2::SWITCH)).await.is_err() {
                 return;
             }
             let patience = shard.plane.limits.header_timeout;
-            match tokio::time::timeout(patience, upgrade.begin(early, &mut stream)).await {
-                Ok(Ok(first)) => early = first,
+            match tokio::time::timeout(patience, upgrade.begin(&self.inlet)).await {
+                Ok(Ok(first)) => early = Some(first),
                 _ => return shard.plane.telemetry.on_rejected(Rejected::Http2),
             }
         }
-        http2::serve(shard, http2::Prefixed::new(early, stream), way, caller).await;
+        let Some((wire, read)) = self.into_wire() else { return };
+        http2::serve_wire(shard, wire, early.unwrap_or(read), way, caller).await;
     }
 }
 

@@ -6,8 +6,8 @@ mod body;
 mod prefixed;
 mod upgrade;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,9 +19,10 @@ use super::{Caller, Way};
 use crate::config::Limits;
 use crate::rejected::Rejected;
 use crate::shard::Shard;
+use crate::wire::Wire;
+use prefixed::Prefixed;
 
 pub(crate) use body::Http2Body;
-pub(super) use prefixed::Prefixed;
 pub(super) use upgrade::{SWITCH, Upgrade};
 
 /// What every client sends first (RFC 9113, section 3.4).
@@ -43,8 +44,19 @@ struct Shared {
     streams: AtomicUsize,
 }
 
+/// Serves one connection, of which `early` was read before.
+pub(super) async fn serve_wire(shard: Arc<Shard>, wire: Wire, early: Bytes, way: Way, caller: Caller) {
+    match wire {
+        Wire::Plain(stream) => serve(shard, Prefixed::new(early, stream), way, caller).await,
+        Wire::Tls(stream) => {
+            let stream = stream.into_inner().unwrap_or_else(PoisonError::into_inner);
+            serve(shard, Prefixed::new(early, stream), way, caller).await;
+        }
+    }
+}
+
 /// Serves one connection until it ends; on drain, until its current requests are answered.
-pub(super) async fn serve<S>(shard: Arc<Shard>, stream: S, way: Way, caller: Caller)
+async fn serve<S>(shard: Arc<Shard>, stream: S, way: Way, caller: Caller)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use http::{Method, Request, Response};
+use http::header::HOST;
+use http::{HeaderValue, Method, Request, Response};
 use starling_proto::ErrorCode;
 
 use super::answer_body::AnswerBody;
@@ -27,7 +28,7 @@ pub(super) async fn answer(
     shard: &Arc<Shard>,
     caller: &Caller,
     way: &Way,
-    request: Request<CallerBody>,
+    mut request: Request<CallerBody>,
     interims: &Interims,
 ) -> Answer {
     let is_connect = request.method() == Method::CONNECT && request.extensions().get::<h2::ext::Protocol>().is_none();
@@ -36,6 +37,16 @@ pub(super) async fn answer(
             refuse(&request, ErrorCode::BadRequest, "CONNECT is for proxy.http: this address leads to one service")
         }
         Way::To { destination, .. } => call::answer(shard, caller, destination, request, interims).await,
+        Way::Ingress(_) if is_connect => refuse(&request, ErrorCode::BadRequest, "CONNECT leads nowhere from here"),
+        Way::Ingress(visit) => match visit.route(&request) {
+            Some(destination) => {
+                let host = request.uri().authority().map(|named| HeaderValue::try_from(named.as_str()).ok());
+                let host = host.unwrap_or_else(|| request.headers().get(HOST).cloned());
+                visit.sign(request.headers_mut(), host);
+                call::answer(shard, caller, &destination, request, interims).await
+            }
+            None => refuse(&request, ErrorCode::NoRoute, "no route leads from this host and path to a service"),
+        },
         Way::Proxy => match Destination::of_target(request.uri(), &shard.plane.suffix) {
             Ok(destination) if is_connect => Box::pin(tcp::connect(shard, caller, &destination)).await,
             Ok(destination) => call::answer(shard, caller, &destination, request, interims).await,

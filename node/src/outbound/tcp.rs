@@ -1,18 +1,16 @@
 //! Opaque TCP from local applications.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Response;
-use socket2::SockRef;
 use starling_proto::mesh::v1;
 use starling_proto::{Endpoint, ErrorCode, frame};
 use starling_routing::{Deadline, Outcome, Pick, RetryPolicy, Tries, Verdict};
 use starling_transport::drain::DrainHold;
 use starling_transport::{Connection, RecvHalf, Request, SendHalf};
-use tokio::net::TcpStream;
 
 use super::requests::Answer;
 use super::{Caller, Destination, call, reach};
@@ -20,8 +18,9 @@ use crate::answer::Tongue;
 use crate::blocks;
 use crate::failure::Failure;
 use crate::record::Record;
-use crate::relay::{Counts, Sink, Source, http2_ends, relay, tcp_ends};
+use crate::relay::{Counts, Sink, Source, edge_ends, http2_ends, relay, tcp_ends};
 use crate::shard::Shard;
+use crate::wire::Wire;
 
 /// A stream to an application of the service, accepted by it, and the record of what it carries.
 pub(super) struct Tunnel {
@@ -38,12 +37,12 @@ pub(super) struct Tunnel {
 const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Carries one connection. If the service cannot be reached the connection is reset: TCP has no other word for it.
-pub(super) async fn serve(shard: Arc<Shard>, stream: TcpStream, early: Bytes, to: Destination, caller: Caller) {
+pub(super) async fn serve(shard: Arc<Shard>, wire: Wire, early: Bytes, to: Destination, caller: Caller) {
     match open(&shard, &caller, &to).await {
-        Ok(tunnel) => tunnel.carry(stream, early).await,
+        Ok(tunnel) => tunnel.carry(wire, early).await,
         Err((mut record, failure)) => {
             record.fail(&failure);
-            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            wire.abort();
         }
     }
 }
@@ -80,9 +79,15 @@ impl Tunnel {
         }
     }
 
-    /// Carries `early`, which was read of `stream` before, and then all that comes.
-    pub(super) async fn carry(self, stream: TcpStream, early: Bytes) {
-        self.relay(tcp_ends(stream), early).await;
+    /// Carries `early`, which was read of `wire` before, and then all that comes.
+    pub(super) async fn carry(self, wire: Wire, early: Bytes) {
+        match wire {
+            Wire::Plain(stream) => self.relay(tcp_ends(stream), early).await,
+            Wire::Tls(stream) => {
+                let stream = stream.into_inner().unwrap_or_else(PoisonError::into_inner);
+                self.relay(edge_ends(stream), early).await;
+            }
+        }
     }
 
     /// Carries what comes on a stream of HTTP/2.

@@ -40,6 +40,9 @@ pub(crate) struct Plan<'w> {
     listeners: Vec<&'static str>,
     patient: bool,
     hasty: bool,
+    /// More of its configuration, and services that its certificate names besides.
+    more: String,
+    named: Vec<&'static str>,
 }
 
 /// A node of this process.
@@ -85,7 +88,16 @@ impl World {
 
     /// A node of this name, which joins the first one that was started.
     pub(crate) fn node(&self, name: &'static str) -> Plan<'_> {
-        Plan { world: self, name, services: Vec::new(), listeners: Vec::new(), patient: false, hasty: false }
+        Plan {
+            world: self,
+            name,
+            services: Vec::new(),
+            listeners: Vec::new(),
+            patient: false,
+            hasty: false,
+            more: String::new(),
+            named: Vec::new(),
+        }
     }
 
     /// The files of a node whose certificate names these services.
@@ -165,6 +177,18 @@ impl Plan<'_> {
         self
     }
 
+    /// More of its configuration, in which `IP` stands for its address.
+    pub(crate) fn with(mut self, text: &str) -> Self {
+        self.more.push_str(text);
+        self
+    }
+
+    /// Its certificate names this service as well.
+    pub(crate) fn may_run(mut self, service: &'static str) -> Self {
+        self.named.push(service);
+        self
+    }
+
     /// It waits for its clients hardly at all.
     pub(crate) fn hasty(mut self) -> Self {
         self.hasty = true;
@@ -173,7 +197,8 @@ impl Plan<'_> {
 
     fn write(&self) -> (Place, Identity) {
         let dir = self.world.path(self.name);
-        let named: Vec<&str> = self.services.iter().map(|(name, ..)| *name).collect();
+        let offered = self.services.iter().map(|(name, ..)| *name);
+        let named: Vec<&str> = offered.chain(self.named.iter().copied()).collect();
         let identity = self.world.identity(self.name, &named);
         let ((ip, vips), name, at) = (address(), self.name, dir.display());
         let seed = self.world.seed.get_or_init(|| SocketAddr::new(ip, QUIC));
@@ -203,6 +228,7 @@ impl Plan<'_> {
         for (port, service) in (FIRST_LISTENER..).zip(&self.listeners) {
             writeln!(text, "[[listener]]\naddress = \"{ip}:{port}\"\nservice = {service:?}").unwrap();
         }
+        text.push_str(&self.more.replace("IP", &ip.to_string()));
         std::fs::write(dir.join("starling.toml"), text).unwrap();
         (Place { ip, dir, listeners: self.listeners.clone() }, identity)
     }

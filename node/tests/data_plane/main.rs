@@ -9,6 +9,7 @@ mod hosts;
 mod bodies;
 mod detect;
 mod drain;
+mod edge;
 mod errors;
 mod fields;
 mod grpc;

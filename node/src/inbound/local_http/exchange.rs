@@ -7,13 +7,13 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body::Body;
 use starling_proto::ErrorCode;
-use tokio::net::TcpStream;
 
 use super::connection::LocalConnection;
 use super::{AnswerHead, BadAnswer, Upload};
 use crate::hop_body::HopBodyError;
 use crate::http1::{BadFraming, Payload, Piece};
 use crate::inbound::LocalBody;
+use crate::wire::Wire;
 
 /// Why an exchange with an application broke off. The request may have been processed.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +89,7 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Exchange<B> {
         mut upload: Upload<B>,
         asked: Asked,
     ) -> Result<Self, (Upload<B>, ExchangeError)> {
-        match upload.begin(&connection.stream) {
+        match upload.begin(&connection) {
             Ok(()) => Ok(Self { connection, upload, payload: Payload::Over, keeps: true, asked, is_begun: false }),
             Err(error) => Err((upload, error)),
         }
@@ -128,8 +128,8 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Exchange<B> {
     }
 
     /// The connection after an answer that switched it to another protocol, with what was read of that.
-    pub(crate) fn into_switched(self) -> (TcpStream, Bytes) {
-        (self.connection.stream, self.connection.read.freeze())
+    pub(crate) fn into_switched(self) -> (Wire, Bytes) {
+        (self.connection.wire, self.connection.read.freeze())
     }
 
     /// Waits for the next piece of the answer's body.
@@ -167,8 +167,7 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Exchange<B> {
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let polled = self.connection.poll_read(cx);
         if polled.is_pending() && self.is_begun {
-            // All that may be lost is time.
-            let _ = self.connection.stream.set_quickack(true);
+            self.connection.wire.acknowledge();
         }
         self.is_begun = polled.is_ready();
         polled
@@ -196,7 +195,7 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Exchange<B> {
     }
 
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), ExchangeError> {
-        match self.upload.poll(cx, &self.connection.stream) {
+        match self.upload.poll(cx, &self.connection) {
             // An application that reads no more may have answered nevertheless.
             Poll::Ready(Err(ExchangeError::Write(_))) => {
                 self.keeps = false;
@@ -228,7 +227,8 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Exchange<B> {
 
     #[cfg(test)]
     pub(super) fn acknowledges_at_once(&self) -> bool {
-        self.connection.stream.quickack().unwrap()
+        let Wire::Plain(stream) = &self.connection.wire else { return false };
+        stream.quickack().unwrap()
     }
 
     /// An application that says more now, or hangs up, reads no more.

@@ -1,7 +1,6 @@
 //! Connections to local applications, kept for the next request. One pool a shard.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use http_body::Body;
 use super::connection::LocalConnection;
 use super::{Asked, Exchange, LocalError, Upload};
 use crate::hop_body::HopBodyError;
+use crate::inbound::application::{Application, Names};
 
 /// Idle connections kept for each application.
 const MAX_IDLE: usize = 64;
@@ -26,26 +26,27 @@ struct Idle {
 /// The connections of one shard.
 #[derive(Default)]
 pub(crate) struct LocalPool {
-    idle: Mutex<BTreeMap<SocketAddr, Vec<Idle>>>,
+    idle: Mutex<BTreeMap<u64, Vec<Idle>>>,
 }
 
 impl LocalPool {
-    /// Begins to send a request to the application at `address`, on a kept connection where there is one. A connection that
+    /// Begins to send a request to an application, on a kept connection where there is one. A connection that
     /// turns out to be closed before anything was written is replaced, so that this is not seen by the caller.
     ///
     /// # Errors
     /// If no connection could be made, or the request breaks off at once.
     pub(crate) async fn begin<B>(
         &self,
-        address: SocketAddr,
+        application: &Application,
+        names: &Names,
         mut upload: Upload<B>,
         asked: Asked,
     ) -> Result<Exchange<B>, LocalError>
     where
         B: Body<Data = Bytes, Error = HopBodyError> + Unpin,
     {
-        let failed = |source| LocalError::Exchange { address, source };
-        while let Some(connection) = self.take(address) {
+        let failed = |source| LocalError::Exchange { application: application.to_string(), source };
+        while let Some(connection) = self.take(application) {
             match Exchange::begin(connection, upload, asked) {
                 Ok(exchange) => return Ok(exchange),
                 // The application had closed it.
@@ -54,14 +55,14 @@ impl LocalPool {
             }
         }
         // Boxed: rare, and large to carry along in every request.
-        let connection = Box::pin(LocalConnection::open(address)).await?;
+        let connection = Box::pin(LocalConnection::open(application, names)).await?;
         Exchange::begin(connection, upload, asked).map_err(|(_, error)| failed(error))
     }
 
     /// The most recently used connection that is open, ready and not idle for too long. Those that are not are closed.
-    fn take(&self, address: SocketAddr) -> Option<LocalConnection> {
+    fn take(&self, application: &Application) -> Option<LocalConnection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let connections = idle.get_mut(&address)?;
+        let connections = idle.get_mut(&application.id())?;
         while let Some(Idle { connection, since }) = connections.pop() {
             if since.elapsed() < IDLE_TIMEOUT && connection.is_ready() {
                 return Some(connection);
@@ -71,13 +72,13 @@ impl LocalPool {
     }
 
     /// Keeps the connection of an exchange whose answer has been read whole, once the request is sent whole, too.
-    pub(crate) async fn put_back<B>(&self, address: SocketAddr, exchange: Exchange<B>)
+    pub(crate) async fn put_back<B>(&self, application: &Application, exchange: Exchange<B>)
     where
         B: Body<Data = Bytes, Error = HopBodyError> + Unpin,
     {
         let Some(connection) = exchange.end().await else { return };
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let connections = idle.entry(address).or_default();
+        let connections = idle.entry(application.id()).or_default();
         if connections.len() < MAX_IDLE {
             connections.push(Idle { connection, since: Instant::now() });
         }
@@ -135,12 +136,12 @@ mod tests {
     }
 
     /// An application that serves one connection.
-    async fn application<F>(serve: impl FnOnce(TcpStream) -> F + Send + 'static) -> (SocketAddr, JoinHandle<()>)
+    async fn application<F>(serve: impl FnOnce(TcpStream) -> F + Send + 'static) -> (Application, JoinHandle<()>)
     where
         F: Future<Output = ()> + Send,
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let address = Application::local(listener.local_addr().unwrap());
         let serving = tokio::spawn(async move {
             let (stream, _) = listener.accept().await.unwrap();
             serve(stream).await;
@@ -150,11 +151,14 @@ mod tests {
 
     async fn ask(
         pool: &LocalPool,
-        address: SocketAddr,
+        address: &Application,
         upload: Upload<SomeBody>,
     ) -> Result<(AnswerHead, Exchange<SomeBody>), LocalError> {
-        let mut exchange = pool.begin(address, upload, Asked::default()).await?;
-        let head = exchange.head().await.map_err(|source| LocalError::Exchange { address, source })?;
+        let mut exchange = pool.begin(address, &Names::default(), upload, Asked::default()).await?;
+        let head = exchange
+            .head()
+            .await
+            .map_err(|source| LocalError::Exchange { application: address.to_string(), source })?;
         Ok((head, exchange))
     }
 
@@ -166,7 +170,7 @@ mod tests {
         Ok(all)
     }
 
-    async fn code(pool: &LocalPool, address: SocketAddr, upload: Upload<SomeBody>) -> ErrorCode {
+    async fn code(pool: &LocalPool, address: &Application, upload: Upload<SomeBody>) -> ErrorCode {
         Failure::from(ask(pool, address, upload).await.err().expect("it fails")).code
     }
 
@@ -182,9 +186,9 @@ mod tests {
         .await;
         let pool = LocalPool::default();
         for _ in 0..2 {
-            let (_, mut exchange) = ask(&pool, address, get()).await.unwrap();
+            let (_, mut exchange) = ask(&pool, &address, get()).await.unwrap();
             assert_eq!(body(&mut exchange).await.unwrap(), b"ok");
-            pool.put_back(address, exchange).await;
+            pool.put_back(&address, exchange).await;
         }
         drop(pool);
         serving.await.unwrap();
@@ -205,11 +209,11 @@ mod tests {
             })
             .await;
             let pool = LocalPool::default();
-            let (_, mut exchange) = ask(&pool, address, get()).await.unwrap();
+            let (_, mut exchange) = ask(&pool, &address, get()).await.unwrap();
             assert_eq!(body(&mut exchange).await.unwrap(), b"ok");
-            pool.put_back(address, exchange).await;
+            pool.put_back(&address, exchange).await;
             serving.await.unwrap();
-            assert!(pool.take(address).is_none());
+            assert!(pool.take(&address).is_none());
         }
     }
 
@@ -234,11 +238,11 @@ mod tests {
         let early = stream::once(ready(Ok(Frame::data(Bytes::from_static(b"up")))));
         let slow = BodyExt::boxed(StreamBody::new(early.chain(stream::once(late))));
         let slow = Upload::new(Bytes::from_static(b"POST / HTTP/1.1\r\n\r\n"), Some((slow, Some(6))));
-        let (_, mut exchange) = ask(&pool, address, slow).await.unwrap();
+        let (_, mut exchange) = ask(&pool, &address, slow).await.unwrap();
         assert_eq!(body(&mut exchange).await.unwrap(), b"ok");
         answered.send(()).unwrap();
-        pool.put_back(address, exchange).await;
-        let (_, mut exchange) = ask(&pool, address, post(Some(6), ["upload"])).await.unwrap();
+        pool.put_back(&address, exchange).await;
+        let (_, mut exchange) = ask(&pool, &address, post(Some(6), ["upload"])).await.unwrap();
         assert_eq!(body(&mut exchange).await.unwrap(), b"ok");
         serving.await.unwrap();
     }
@@ -255,7 +259,7 @@ mod tests {
         })
         .await;
         let upload = post(None, ["up", "", "sixteen bytes ;)"]);
-        ask(&LocalPool::default(), address, upload).await.unwrap();
+        ask(&LocalPool::default(), &address, upload).await.unwrap();
         serving.await.unwrap();
     }
 
@@ -268,7 +272,7 @@ mod tests {
                 assert!(!all.ends_with(b"load") || length == 9, "more than was said");
             })
             .await;
-            assert_eq!(code(&LocalPool::default(), address, post(Some(length), pieces)).await, ErrorCode::HopProtocol);
+            assert_eq!(code(&LocalPool::default(), &address, post(Some(length), pieces)).await, ErrorCode::HopProtocol);
             serving.await.unwrap();
         }
     }
@@ -284,7 +288,7 @@ mod tests {
         })
         .await;
         let piece: &'static str = "x".repeat(1 << 20).leak();
-        let (head, mut exchange) = ask(&LocalPool::default(), address, post(None, [piece; 8])).await.unwrap();
+        let (head, mut exchange) = ask(&LocalPool::default(), &address, post(None, [piece; 8])).await.unwrap();
         assert_eq!((head.status.as_u16(), body(&mut exchange).await.ok()), (413, Some(b"no".to_vec())));
         serving.await.unwrap();
     }
@@ -292,9 +296,9 @@ mod tests {
     #[tokio::test]
     async fn an_application_that_is_not_there_did_not_process_the_request() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let address = Application::local(listener.local_addr().unwrap());
         drop(listener);
-        assert_eq!(code(&LocalPool::default(), address, get()).await, ErrorCode::UpstreamConnect);
+        assert_eq!(code(&LocalPool::default(), &address, get()).await, ErrorCode::UpstreamConnect);
     }
 
     #[tokio::test]
@@ -305,7 +309,7 @@ mod tests {
                 stream.write_all(begun).await.unwrap();
             })
             .await;
-            assert_eq!(code(&LocalPool::default(), address, get()).await, ErrorCode::UpstreamReset);
+            assert_eq!(code(&LocalPool::default(), &address, get()).await, ErrorCode::UpstreamReset);
         }
     }
 
@@ -317,7 +321,7 @@ mod tests {
                 stream.write_all(format!("HTTP/1.1 200 OK\r\n{cut}").as_bytes()).await.unwrap();
             })
             .await;
-            let (_, mut exchange) = ask(&LocalPool::default(), address, get()).await.unwrap();
+            let (_, mut exchange) = ask(&LocalPool::default(), &address, get()).await.unwrap();
             assert_eq!(body(&mut exchange).await.unwrap_err().code(), ErrorCode::UpstreamReset);
         }
     }
@@ -331,10 +335,10 @@ mod tests {
         })
         .await;
         let pool = LocalPool::default();
-        let (_, mut exchange) = ask(&pool, address, get()).await.unwrap();
+        let (_, mut exchange) = ask(&pool, &address, get()).await.unwrap();
         assert_eq!(body(&mut exchange).await.unwrap(), b"to the end");
-        pool.put_back(address, exchange).await;
-        assert!(pool.take(address).is_none());
+        pool.put_back(&address, exchange).await;
+        assert!(pool.take(&address).is_none());
     }
 
     /// Or it would keep the rest back until the system, after some tens of milliseconds, acknowledges the first part by itself.
@@ -356,11 +360,11 @@ mod tests {
         let pool = LocalPool::default();
         // A connection on which questions and answers alternate is one that the system is slow to acknowledge on.
         for _ in 0..MANY {
-            let (_, mut exchange) = ask(&pool, address, get()).await.unwrap();
+            let (_, mut exchange) = ask(&pool, &address, get()).await.unwrap();
             body(&mut exchange).await.unwrap();
-            pool.put_back(address, exchange).await;
+            pool.put_back(&address, exchange).await;
         }
-        let (_, mut exchange) = ask(&pool, address, get()).await.unwrap();
+        let (_, mut exchange) = ask(&pool, &address, get()).await.unwrap();
         assert!(futures_util::poll!(std::pin::pin!(exchange.piece())).is_pending());
         assert!(exchange.acknowledges_at_once());
         asked.send(()).unwrap();
@@ -377,6 +381,6 @@ mod tests {
             let _ = stream.read_u8().await;
         })
         .await;
-        assert_eq!(code(&LocalPool::default(), address, get()).await, ErrorCode::UpstreamProtocol);
+        assert_eq!(code(&LocalPool::default(), &address, get()).await, ErrorCode::UpstreamProtocol);
     }
 }

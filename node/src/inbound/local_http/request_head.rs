@@ -11,6 +11,8 @@ pub(crate) struct RequestHead<'a> {
     pub(crate) head: &'a v1::StreamHeader,
     /// Who called, verified.
     pub(crate) source: Option<&'a ServiceName>,
+    /// What it names in place of what its caller asked for.
+    pub(crate) authority: Option<&'a Bytes>,
     /// The context of its trace.
     pub(crate) traceparent: &'a [u8],
 }
@@ -52,8 +54,9 @@ impl RequestHead<'_> {
             buffer.put_slice(part);
         }
         let has_authority = !head.authority.is_empty();
-        if has_authority {
-            line(&mut buffer, b"host", &head.authority);
+        let host = self.authority.unwrap_or(&head.authority);
+        if !host.is_empty() {
+            line(&mut buffer, b"host", host);
         }
         let (mut tells_host, mut tells_proto) = (false, false);
         for (index, field) in head.headers.iter().enumerate() {
@@ -171,7 +174,7 @@ mod tests {
 
     fn encoded(head: &v1::StreamHeader, source: Option<&str>) -> Result<String, BadRequest> {
         let source = source.map(|name| name.parse().unwrap());
-        let head = RequestHead { head, source: source.as_ref(), traceparent: b"00-t" };
+        let head = RequestHead { head, source: source.as_ref(), authority: None, traceparent: b"00-t" };
         head.encode().map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
     }
 

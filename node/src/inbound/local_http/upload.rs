@@ -6,8 +6,8 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::Body;
-use tokio::net::TcpStream;
 
+use super::connection::LocalConnection;
 use super::exchange::ExchangeError;
 use crate::hop_body::HopBodyError;
 use crate::inbound::LocalBody;
@@ -57,27 +57,32 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Upload<B> {
     ///
     /// # Errors
     /// If the connection does not take it, or the body breaks off.
-    pub(super) fn begin(&mut self, stream: &TcpStream) -> Result<(), ExchangeError> {
+    pub(super) fn begin(&mut self, connection: &LocalConnection) -> Result<(), ExchangeError> {
+        // Whoever waits asks again.
+        let mut nobody = Context::from_waker(Waker::noop());
         if let Some(whole) = &mut self.whole {
-            // A body is asked again, by somebody who waits for it.
-            let _ = whole.gather(&mut Context::from_waker(Waker::noop()))?;
+            let _ = whole.gather(&mut nobody)?;
         }
-        self.write(stream)
+        let _ = self.poll_write(&mut nobody, connection)?;
+        Ok(())
     }
 
     /// Goes on; ready once all is written.
     ///
     /// # Errors
     /// If the body breaks off, or the connection does not take it.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, stream: &TcpStream) -> Poll<Result<(), ExchangeError>> {
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: &LocalConnection,
+    ) -> Poll<Result<(), ExchangeError>> {
         while !self.is_done() {
             let gathered = self.whole.as_mut().map_or(Ok(Poll::Ready(())), |whole| whole.gather(cx))?;
             if self.whole.as_ref().is_some_and(|whole| whole.queue.is_empty()) {
                 ready!(gathered);
                 continue;
             }
-            ready!(stream.poll_write_ready(cx)).map_err(ExchangeError::Write)?;
-            self.write(stream)?;
+            ready!(self.poll_write(cx, connection))?;
         }
         Poll::Ready(Ok(()))
     }
@@ -97,19 +102,21 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Upload<B> {
         (self.head, self.whole) = (Bytes::new(), None);
     }
 
-    fn write(&mut self, stream: &TcpStream) -> Result<(), ExchangeError> {
+    /// Writes what is at hand.
+    fn poll_write(&mut self, cx: &mut Context<'_>, connection: &LocalConnection) -> Poll<Result<(), ExchangeError>> {
         loop {
             let written = match &mut self.whole {
-                Some(whole) if !whole.queue.is_empty() => whole.write(stream),
-                // One piece is cheaper to write than a list of one.
-                None if !self.head.is_empty() => stream.try_write(&self.head).inspect(|len| self.head.advance(*len)),
-                _ => return Ok(()),
+                Some(whole) if !whole.queue.is_empty() => ready!(whole.poll_write(cx, connection)),
+                None if !self.head.is_empty() => {
+                    let written = ready!(connection.poll_write(cx, &[IoSlice::new(&self.head)]));
+                    written.inspect(|len| self.head.advance(*len))
+                }
+                _ => return connection.wire.poll_flush(cx).map_err(ExchangeError::Write),
             };
             match written {
-                Ok(0) => return Err(ExchangeError::Write(io::ErrorKind::WriteZero.into())),
+                Ok(0) => return Poll::Ready(Err(ExchangeError::Write(io::ErrorKind::WriteZero.into()))),
                 Ok(_) => self.begun = true,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(ExchangeError::Write(error)),
+                Err(error) => return Poll::Ready(Err(ExchangeError::Write(error))),
             }
         }
     }
@@ -163,13 +170,14 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Whole<B> {
         self.queue.push_back(bytes);
     }
 
-    fn write(&mut self, stream: &TcpStream) -> io::Result<usize> {
+    fn poll_write(&mut self, cx: &mut Context<'_>, connection: &LocalConnection) -> Poll<io::Result<usize>> {
         let mut slices = [IoSlice::new(&[]); SLICES];
         for (slice, bytes) in slices.iter_mut().zip(&self.queue) {
             *slice = IoSlice::new(bytes);
         }
         let count = self.queue.len().min(SLICES);
-        stream.try_write_vectored(&slices[..count]).inspect(|len| self.on_written(*len))
+        let written = ready!(connection.poll_write(cx, &slices[..count]));
+        Poll::Ready(written.inspect(|len| self.on_written(*len)))
     }
 
     fn on_written(&mut self, mut written: usize) {

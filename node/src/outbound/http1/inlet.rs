@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Sleep;
 
@@ -23,14 +22,17 @@ use crate::outbound::http2::PREFACE;
 use crate::outbound::peer_socket;
 use crate::rejected::Rejected;
 use crate::telemetry::Telemetry;
+use crate::wire::Wire;
 
 /// The reading side of a connection. Its clones read one after the other, never at once.
 #[derive(Debug, Clone)]
-pub(super) struct Inlet(Arc<Shared>);
+pub(in crate::outbound) struct Inlet(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    stream: Arc<TcpStream>,
+    wire: Arc<Wire>,
+    /// A client that ends its direction has gone.
+    end_is_gone: bool,
     state: Mutex<State>,
     /// The body at hand is over, or nobody reads it any more.
     released: Notify,
@@ -70,7 +72,7 @@ const LAST_LOOK: Duration = Duration::from_secs(1);
 
 impl Inlet {
     /// Of a connection that nothing was read of but `early`.
-    pub(super) fn new(stream: Arc<TcpStream>, early: Bytes) -> Self {
+    pub(in crate::outbound) fn new(wire: Arc<Wire>, early: Bytes, end_is_gone: bool) -> Self {
         let read = BytesMut::from(early);
         let state = State {
             read,
@@ -80,7 +82,7 @@ impl Inlet {
             ended: false,
             abandoned: false,
         };
-        Self(Arc::new(Shared { stream, state: Mutex::new(state), released: Notify::new() }))
+        Self(Arc::new(Shared { wire, end_is_gone, state: Mutex::new(state), released: Notify::new() }))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -135,6 +137,20 @@ impl Inlet {
         self.lock().payload == Payload::Over
     }
 
+    /// Reads until there are so many bytes, or none follow; gives what there is then.
+    pub(in crate::outbound) async fn read_until(&self, len: usize) -> Bytes {
+        poll_fn(|cx| {
+            let state = &mut *self.lock();
+            while state.read.len() < len && !state.ended {
+                if ready!(self.poll_more(state, cx)).is_err() {
+                    break;
+                }
+            }
+            Poll::Ready(Bytes::copy_from_slice(&state.read))
+        })
+        .await
+    }
+
     /// What was read of the connection beyond the head, once nothing else reads it.
     pub(super) fn take_early(&self) -> Bytes {
         self.lock().read.split().freeze()
@@ -164,8 +180,12 @@ impl Inlet {
                 return std::future::pending().await;
             }
             // Nobody tells when a socket that was half closed is closed.
+            let Wire::Plain(stream) = &*self.0.wire else { return };
+            if self.0.end_is_gone {
+                return;
+            }
             let mut look = FIRST_LOOK;
-            while peer_socket::is_gone(&self.0.stream) != Some(true) {
+            while peer_socket::is_gone(stream) != Some(true) {
                 tokio::time::sleep(look).await;
                 look = (2 * look).min(LAST_LOOK);
             }
@@ -220,27 +240,15 @@ impl Inlet {
 
     /// Reads more; 0 at the end.
     fn poll_more(&self, state: &mut State, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        loop {
-            let (result, bytes) = blocks::read(|block| self.0.stream.try_read_buf(block));
-            match result {
-                Ok(len) => {
-                    state.ended = len == 0;
-                    if state.read.is_empty() {
-                        state.read = bytes;
-                    } else {
-                        state.read.unsplit(bytes);
-                    }
-                    return Poll::Ready(Ok(len));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(self.0.stream.poll_read_ready(cx))?;
-                }
-                Err(error) => {
-                    state.ended = true;
-                    return Poll::Ready(Err(error));
-                }
-            }
+        let (result, bytes) = blocks::read(|block| self.0.wire.poll_read(cx, block));
+        let read = ready!(result);
+        state.ended = !matches!(read, Ok(len) if len > 0);
+        if state.read.is_empty() {
+            state.read = bytes;
+        } else {
+            state.read.unsplit(bytes);
         }
+        Poll::Ready(read)
     }
 }
 

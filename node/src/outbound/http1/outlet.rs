@@ -4,20 +4,20 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::response::Parts;
 use http::{Response, StatusCode, Version};
 use http_body::{Body, Frame};
-use tokio::net::TcpStream;
 
 use super::date;
 use super::inlet::Inlet;
 use crate::hop_body::HopBodyError;
 use crate::outbound::answer_body::AnswerBody;
 use crate::outbound::interim::Interim;
+use crate::wire::Wire;
 
 /// What of a request says how its answer looks.
 #[derive(Debug, Clone, Copy)]
@@ -55,13 +55,19 @@ const CRLF: &[u8] = b"\r\n";
 /// Bytes to be written.
 #[derive(Debug)]
 pub(super) struct Outlet<'s> {
-    stream: &'s TcpStream,
+    wire: &'s Wire,
     queue: VecDeque<Bytes>,
 }
 
 impl<'s> Outlet<'s> {
-    pub(super) fn new(stream: &'s TcpStream) -> Self {
-        Self { stream, queue: VecDeque::with_capacity(4) }
+    pub(super) fn new(wire: &'s Wire) -> Self {
+        Self { wire, queue: VecDeque::with_capacity(4) }
+    }
+
+    /// Sends these bytes.
+    pub(super) async fn send_raw(&mut self, bytes: Bytes) -> io::Result<()> {
+        self.queue.push_back(bytes);
+        self.flush().await
     }
 
     /// Sends an interim answer.
@@ -172,25 +178,20 @@ impl<'s> Outlet<'s> {
 
     /// Writes all that is queued.
     pub(super) async fn flush(&mut self) -> io::Result<()> {
-        while !self.queue.is_empty() {
-            let written = match &self.queue {
-                queue if queue.len() == 1 => self.stream.try_write(&queue[0]),
-                queue => {
-                    let mut slices = [IoSlice::new(&[]); SLICES];
-                    for (slice, bytes) in slices.iter_mut().zip(queue) {
-                        *slice = IoSlice::new(bytes);
-                    }
-                    self.stream.try_write_vectored(&slices[..queue.len().min(SLICES)])
+        poll_fn(|cx| {
+            while !self.queue.is_empty() {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                for (slice, bytes) in slices.iter_mut().zip(&self.queue) {
+                    *slice = IoSlice::new(bytes);
                 }
-            };
-            match written {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(len) => self.on_written(len),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.stream.writable().await?,
-                Err(error) => return Err(error),
+                match ready!(self.wire.poll_write(cx, &slices[..self.queue.len().min(SLICES)]))? {
+                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    len => self.on_written(len),
+                }
             }
-        }
-        Ok(())
+            self.wire.poll_flush(cx)
+        })
+        .await
     }
 
     fn on_written(&mut self, mut written: usize) {

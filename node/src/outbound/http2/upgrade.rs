@@ -1,14 +1,16 @@
 //! From HTTP/1.1 to HTTP/2 on one connection (RFC 7540, section 3.2). RFC 9113 lets go of it; curl and others still ask.
 
+use std::io;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
-use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::PREFACE;
 use crate::fields::PassedOn;
+use crate::outbound::http1::Http1Inlet;
 
 /// A request that goes on as the first stream of a connection of HTTP/2.
 #[derive(Debug)]
@@ -45,35 +47,21 @@ impl Upgrade {
     }
 
     /// Reads what the client sends first, and puts the request behind it, where it would stand had the client begun with
-    /// HTTP/2. `early` was read before.
+    /// HTTP/2.
     ///
     /// # Errors
     /// If the client sends something else, or goes away.
-    pub(crate) async fn begin<S: AsyncRead + Unpin>(self, early: Bytes, stream: &mut S) -> std::io::Result<Bytes> {
-        let mut first = BytesMut::from(early);
+    pub(crate) async fn begin(self, inlet: &Http1Inlet) -> io::Result<Bytes> {
         let settings = PREFACE.len() + FRAME_HEADER;
-        while first.len() < settings {
-            read_some(&mut first, stream).await?;
-        }
-        let header = &first[PREFACE.len()..settings];
+        let first = inlet.read_until(settings).await;
+        let header = first.get(PREFACE.len()..settings).ok_or(io::ErrorKind::UnexpectedEof)?;
         let len = usize::from(header[0]) << 16 | usize::from(header[1]) << 8 | usize::from(header[2]);
         if !first.starts_with(PREFACE) || len > MAX_SETTINGS {
-            return Err(std::io::ErrorKind::InvalidData.into());
+            return Err(io::ErrorKind::InvalidData.into());
         }
-        while first.len() < settings + len {
-            read_some(&mut first, stream).await?;
-        }
-        let rest = first.split_off(settings + len);
-        first.put(self.frames);
-        first.put(rest);
-        Ok(first.freeze())
-    }
-}
-
-async fn read_some<S: AsyncRead + Unpin>(buffer: &mut BytesMut, stream: &mut S) -> std::io::Result<()> {
-    match stream.read_buf(buffer).await? {
-        0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
-        _ => Ok(()),
+        let first = inlet.read_until(settings + len).await;
+        let (before, rest) = first.split_at_checked(settings + len).ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok([before, &self.frames, rest].concat().into())
     }
 }
 
@@ -142,7 +130,13 @@ fn frames(block: &[u8]) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
+    use crate::wire::Wire;
 
     fn request(fields: &[(&str, &str)]) -> Parts {
         let mut request = http::Request::get("/x").header("host", "a.mesh");
@@ -167,17 +161,26 @@ mod tests {
 
     #[tokio::test]
     async fn the_request_comes_right_after_the_clients_first_frame() {
+        let settings = [PREFACE, &[0, 0, 6, 4, 0, 0, 0, 0, 0], &[0, 3, 0, 0, 0, 100]].concat();
         let upgrade = Upgrade::of(&request(&ASKS)).unwrap();
         let frames = upgrade.frames.clone();
-        let settings = [&PREFACE[..], &[0, 0, 6, 4, 0, 0, 0, 0, 0], &[0, 3, 0, 0, 0, 100]].concat();
-        let sent = [&settings[..], b"more"].concat();
-        let (early, rest) = sent.split_at(30);
-        let first = upgrade.begin(Bytes::copy_from_slice(early), &mut &rest[..]).await.unwrap();
-        assert_eq!(first, [&settings[..], &frames, b"more"].concat());
-        let other = Upgrade::of(&request(&ASKS)).unwrap();
-        assert!(
-            other.begin(Bytes::new(), &mut &b"GET / HTTP/1.1\r\nhost: a\r\n\r\nand so on and on"[..]).await.is_err()
-        );
+        let (mut client, inlet) = inlet().await;
+        for piece in [&settings[..30], &settings[30..], b"more"] {
+            client.write_all(piece).await.unwrap();
+        }
+        client.shutdown().await.unwrap();
+        let first = upgrade.begin(&inlet).await.unwrap();
+        assert!(first.starts_with(&[&settings[..], &frames].concat()));
+        let (mut client, inlet) = self::inlet().await;
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\nand so on and on").await.unwrap();
+        assert!(Upgrade::of(&request(&ASKS)).unwrap().begin(&inlet).await.is_err());
+    }
+
+    async fn inlet() -> (TcpStream, Http1Inlet) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let wire = Wire::from(listener.accept().await.unwrap().0);
+        (client, Http1Inlet::new(Arc::new(wire), Bytes::new(), false))
     }
 
     #[test]
