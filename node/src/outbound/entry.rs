@@ -81,7 +81,7 @@ pub(crate) async fn serve(shard: Arc<Shard>, stream: TcpStream, way: Way) {
     match &way {
         Way::To { destination, protocol } => match protocol.unwrap_or_else(|| spoken(&shard, destination)) {
             Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
-                http1::serve(shard, stream.into(), Bytes::new(), way, caller).await
+                http1::serve(shard, stream.into(), Bytes::new(), way, caller).await;
             }
             Protocol::Detect => detect::serve(Arc::clone(&shard), stream, destination.clone(), caller).await,
             Protocol::Tcp | Protocol::Udp => {

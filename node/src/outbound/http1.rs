@@ -55,7 +55,7 @@ enum Next {
     /// It is gone.
     Over,
     /// It carries bytes of another protocol.
-    Tunnel(Tunnel),
+    Tunnel(Box<Tunnel>),
     /// It carries HTTP/2: from its beginning, or from this request on.
     Http2(Option<http2::Upgrade>),
 }
@@ -73,9 +73,8 @@ pub(super) async fn serve(shard: Arc<Shard>, wire: Wire, early: Bytes, way: Way,
     loop {
         let next = match connection.head(&mut looks).await {
             Ok(Some(head)) => connection.answer(head, &interims).await,
-            Ok(None) => Next::Over,
+            Ok(None) | Err(NoHead::Gone) => Next::Over,
             Err(NoHead::Http2) => Next::Http2(None),
-            Err(NoHead::Gone) => Next::Over,
             Err(NoHead::Rejected(why)) => connection.reject(why).await,
         };
         match next {
@@ -150,7 +149,7 @@ impl Connection {
             Answer::Tunnel(head, tunnel) => {
                 let (parts, ()) = head.into_parts();
                 match Outlet::new(&self.wire).send_switch(&parts).await {
-                    Ok(()) => Next::Tunnel(tunnel),
+                    Ok(()) => Next::Tunnel(Box::new(tunnel)),
                     Err(_) => Next::Over,
                 }
             }

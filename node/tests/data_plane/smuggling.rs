@@ -128,7 +128,7 @@ async fn a_body_of_a_million_tiny_chunks_arrives_as_it_is() {
         writer.write_all(b"0\r\n\r\n").await.unwrap();
     };
     let mut answer = String::new();
-    let (_, read) = soon("the answer", async { tokio::join!(sending, reader.read_to_string(&mut answer)) }).await;
+    let ((), read) = soon("the answer", async { tokio::join!(sending, reader.read_to_string(&mut answer)) }).await;
     read.unwrap();
     assert!(answer.ends_with(&format!("\r\n\r\n{CHUNKS}")), "{answer}");
 }

@@ -57,6 +57,31 @@ access = "access.log"
 [telemetry]
 otlp = "http://127.0.0.1:4318"
 sampling = 1
+[limits]
+header_bytes = 8192
+header_fields = 50
+header_timeout = "5s"
+body_timeout = "30s"
+idle_timeout = "1m"
+streams = 100
+[[ingress]]
+address = "127.0.0.1:7"
+trusted = ["10.0.0.0/8", "127.0.0.1"]
+source = "web"
+[[ingress.tls]]
+cert = "shop.pem"
+key = "shop.key"
+[[ingress.route]]
+host = "*.shop.example"
+path = "/api"
+service = "orders"
+[[egress]]
+name = "payments"
+address = "api.example.com:443"
+tls = true
+ca = "roots.pem"
+protocol = "http2"
+port = 80
 [defaults]
 timeout = "30s"
 try_timeout = "250ms"
@@ -70,7 +95,9 @@ fn every_key_of_the_schema_is_read() {
     for section in schema::SECTIONS {
         assert!(EVERY_KEY.contains(&format!("[{}]", section.name)), "{}", section.name);
         for key in section.keys {
-            assert!(EVERY_KEY.contains(&format!("{key} = ")), "{}.{key} is missing in this test", section.name);
+            let stands = [format!("{key} = "), format!("[[{}.{key}]]", section.name)];
+            let stands = stands.iter().any(|text| EVERY_KEY.contains(text));
+            assert!(stands, "{}.{key} is missing in this test", section.name);
         }
     }
     let config = files.load().unwrap().config;
@@ -102,6 +129,17 @@ fn every_key_of_the_schema_is_read() {
     assert!((config.telemetry.sampling - 1.0).abs() < f64::EPSILON);
     assert_eq!(config.defaults.try_timeout, Duration::from_millis(250));
     assert_eq!(config.defaults.drain_timeout, Duration::from_mins(1));
+    assert_eq!((config.limits.header_bytes, config.limits.streams), (8192, 100));
+    assert_eq!(config.limits.idle_timeout, Duration::from_mins(1));
+    let ingress = &config.ingresses[0];
+    assert_eq!(ingress.tls, [(files.path("shop.pem"), files.path("shop.key"))]);
+    assert_eq!(ingress.trusted, ["10.0.0.0/8".parse().unwrap(), "127.0.0.1/32".parse().unwrap()]);
+    let IngressTo::Routes(routes) = &ingress.to else { panic!("{ingress:?}") };
+    let told = (routes[0].host.to_string(), routes[0].path.to_string(), routes[0].service.to_string());
+    assert_eq!(told, ("*.shop.example".to_owned(), "/api/".to_owned(), "orders".to_owned()));
+    let egress = &config.egresses[0];
+    assert_eq!((egress.host.as_str(), egress.host_port, egress.tls, egress.port), ("api.example.com", 443, true, 80));
+    assert_eq!((egress.protocol, egress.authority()), (Protocol::Http2, "api.example.com".to_owned()));
 }
 
 #[test]

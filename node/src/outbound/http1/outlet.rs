@@ -113,12 +113,11 @@ impl<'s> Outlet<'s> {
             Poll::Pending => None,
         };
         loop {
-            let frame = match next.take() {
-                Some(frame) => frame,
-                None => {
-                    self.flush().await.map_err(|_| Unsent::Gone)?;
-                    self.wait(body.as_mut(), inlet).await?
-                }
+            let frame = if let Some(frame) = next.take() {
+                frame
+            } else {
+                self.flush().await.map_err(|_| Unsent::Gone)?;
+                self.wait(body.as_mut(), inlet).await?
             };
             if self.queue_frame(frame, framed)? {
                 self.flush().await.map_err(|_| Unsent::Gone)?;

@@ -54,7 +54,7 @@ impl HeadScan {
         }
         let Some(end) = end else { return Ok(None) };
         *self = Self::default();
-        parse(read.split_to(end).freeze(), limits).map(Some)
+        parse(&read.split_to(end).freeze(), limits).map(Some)
     }
 
     /// Has anything come of a head?
@@ -80,26 +80,25 @@ impl HeadScan {
     }
 }
 
-fn parse(block: Bytes, limits: &Limits) -> Result<Head, Rejected> {
+fn parse(block: &Bytes, limits: &Limits) -> Result<Head, Rejected> {
     let mut room = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; MOST_FIELDS];
     let most = limits.header_fields.min(MOST_FIELDS);
     let mut parsed = httparse::Request::new(&mut []);
-    match parsed.parse_with_uninit_headers(&block, &mut room[..most]) {
+    match parsed.parse_with_uninit_headers(block, &mut room[..most]) {
         Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err(Rejected::BadHead),
         Err(httparse::Error::TooManyHeaders) => return Err(Rejected::HeadTooLarge),
         Err(httparse::Error::Version) => return Err(Rejected::BadVersion),
-        Err(_) => return Err(Rejected::BadHead),
+        Ok(httparse::Status::Partial) | Err(_) => return Err(Rejected::BadHead),
     }
     let (Some(method), Some(path), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
         return Err(Rejected::BadHead);
     };
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| Rejected::BadHead)?;
-    let uri = target(&method, block.slice(place(path.as_bytes(), &block)))?;
+    let uri = target(&method, block.slice(place(path.as_bytes(), block)))?;
     let mut headers = HeaderMap::with_capacity(parsed.headers.len());
     for field in parsed.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Rejected::BadHead)?;
-        let value = block.slice(place(field.value, &block));
+        let value = block.slice(place(field.value, block));
         headers.append(name, HeaderValue::from_maybe_shared(value).map_err(|_| Rejected::BadHead)?);
     }
     let is_1_1 = minor == 1;
