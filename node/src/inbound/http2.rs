@@ -74,36 +74,26 @@ async fn exchange(
         let what = format!("{application} speaks HTTP/2 and takes no other protocol on a stream of it (RFC 8441)");
         return Err(Broken::Unanswered(Failure::new(ErrorCode::UpstreamProtocol, what)));
     }
-    let ends = head.no_body && !switches;
-    let (response, mut stream) = sender.send_request(request, ends).map_err(failed)?;
-    let mut recv = Some(recv);
-    let upload = (!head.no_body).then(|| body(head, recv.take().expect("taken once"), record).0);
-    let (answer, stream) = if let Some(upload) = upload {
-        // The application may answer before it has read everything, and read on while it answers.
-        let mut uploading = pin!(async { upload_to(upload, &mut stream).await });
-        let mut uploading = Uploading { future: Some(uploading.as_mut()) };
-        let answer = ask(arrival, response, send, &mut uploading).await.map_err(Broken::Unanswered)?;
-        record.on_status(answer.status());
-        arrival.offer.on_answer(arrival.started.elapsed());
-        let (parts, body) = answer.into_parts();
-        pass_on(arrival, &parts, body, send, record, &mut uploading).await.map_err(Broken::Cut)?;
-        return Ok(Served::Whole);
+    let (response, stream) = sender.send_request(request, head.no_body && !switches).map_err(failed)?;
+    let (mut upload, tunnel) = if head.no_body {
+        (Upload(None), Some((stream, recv)))
     } else {
-        let mut nothing = Uploading::<Pin<Box<dyn Future<Output = ()> + Send>>> { future: None };
-        (ask(arrival, response, send, &mut nothing).await.map_err(Broken::Unanswered)?, stream)
+        (Upload(Some(Box::pin(send_all(body(head, recv, record).0, stream)))), None)
     };
+    let answer = ask(arrival, response, send, &mut upload).await.map_err(Broken::Unanswered)?;
     record.on_status(answer.status());
     arrival.offer.on_answer(arrival.started.elapsed());
-    let (mut parts, body) = answer.into_parts();
-    if switches && parts.status == StatusCode::OK {
+    let (mut parts, from) = answer.into_parts();
+    if switches
+        && parts.status == StatusCode::OK
+        && let Some((to, recv)) = tunnel
+    {
         let head = switched_head(arrival, &mut parts.headers);
-        let sent = send.send_head(head).await;
+        let sent = send.send_head(&head).await;
         sent.map_err(|error| Broken::Cut(Failure::new(ErrorCode::Cancelled, error.to_string())))?;
-        let recv = recv.take().expect("there is no body");
-        return Ok(Served::Switched(body, stream, recv));
+        return Ok(Served::Switched(from, to, recv));
     }
-    let mut nothing = Uploading::<Pin<Box<dyn Future<Output = ()> + Send>>> { future: None };
-    pass_on(arrival, &parts, body, send, record, &mut nothing).await.map_err(Broken::Cut)?;
+    pass_on(arrival, &parts, from, send, record, &mut upload).await.map_err(Broken::Cut)?;
     Ok(Served::Whole)
 }
 
@@ -113,6 +103,9 @@ fn request(arrival: &Arrival, switches: bool, record: &mut Record) -> Result<Req
     let bad = |what: &str| Failure::new(ErrorCode::HopProtocol, what);
     if !is_token(&head.method) || !is_target(&head.target) || !is_value(&head.authority) {
         return Err(bad("the method, target or authority is none"));
+    }
+    if head.no_body && head.has_content_length && head.content_length != 0 {
+        return Err(bad("it tells the length of a body and has none"));
     }
     let mut headers = fields::from_wire(head.headers.clone(), 6).map_err(|error| bad(&error.to_string()))?;
     let host = headers.remove(header::HOST);
@@ -155,38 +148,29 @@ fn request(arrival: &Arrival, switches: bool, record: &mut Record) -> Result<Req
 }
 
 /// Tells a caller, which asked as HTTP/1.1 asks, that its protocol was accepted.
-fn switched_head(arrival: &Arrival, headers: &mut HeaderMap) -> impl starling_proto::head::Head {
+fn switched_head(arrival: &Arrival, headers: &mut HeaderMap) -> v1::ResponseHead {
     let key = arrival.head.headers.iter().find(|field| field.name.eq_ignore_ascii_case(b"sec-websocket-key"));
     if let Some(key) = key {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, websocket::prove(&key.value));
     }
     let load = Some(arrival.offer.load(arrival.shard.plane.epoch));
     let status = StatusCode::SWITCHING_PROTOCOLS.as_u16().into();
-    Message(v1::ResponseHead { status, headers: fields::to_wire(headers), load, ..Default::default() })
+    v1::ResponseHead { status, headers: fields::to_wire(headers), load, ..Default::default() }
 }
 
-/// A head that is a message already.
-struct Message(v1::ResponseHead);
+/// A body that goes on while its answer is waited for and passed on: the application may answer before it has read
+/// everything, and read on while it answers.
+struct Upload(Option<Pin<Box<dyn Future<Output = ()> + Send>>>);
 
-impl starling_proto::head::Head for Message {
-    fn encode_to(self, buffer: &mut bytes::BytesMut) {
-        (&self.0).encode_to(buffer);
-    }
-}
-
-/// A body that goes on while its answer is waited for and passed on.
-struct Uploading<F> {
-    future: Option<F>,
-}
-
-impl<F: Future<Output = ()> + Unpin> Uploading<F> {
+impl Upload {
+    /// Awaits `future` while the body goes on.
     async fn beside<T>(&mut self, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
         poll_fn(|cx| {
-            if let Some(uploading) = &mut self.future
-                && Pin::new(uploading).poll(cx).is_ready()
+            if let Some(uploading) = &mut self.0
+                && uploading.as_mut().poll(cx).is_ready()
             {
-                self.future = None;
+                self.0 = None;
             }
             future.as_mut().poll(cx)
         })
@@ -196,7 +180,7 @@ impl<F: Future<Output = ()> + Unpin> Uploading<F> {
 
 /// Sends a body as fast as the application takes it. If it breaks off, the stream is reset, so that the application never takes
 /// half a body for a whole one.
-async fn upload_to(mut body: LocalBody, stream: &mut SendStream<Bytes>) {
+async fn send_all(mut body: LocalBody, mut stream: SendStream<Bytes>) {
     loop {
         let frame = tokio::select! {
             biased;
@@ -205,7 +189,7 @@ async fn upload_to(mut body: LocalBody, stream: &mut SendStream<Bytes>) {
             _ = poll_fn(|cx| stream.poll_reset(cx)) => return,
         };
         let sent = match frame.transpose().map(|frame| frame.map(http_body::Frame::into_data)) {
-            Ok(Some(Ok(data))) => send_data(stream, data, false).await,
+            Ok(Some(Ok(data))) => send_data(&mut stream, data, false).await,
             Ok(Some(Err(frame))) => return drop(stream.send_trailers(frame.into_trailers().unwrap_or_default())),
             Ok(None) => return drop(stream.send_data(Bytes::new(), true)),
             Err(_) => return stream.send_reset(Reason::CANCEL),
@@ -217,11 +201,11 @@ async fn upload_to(mut body: LocalBody, stream: &mut SendStream<Bytes>) {
 }
 
 /// Waits for the head of the answer, no longer than the caller does; passes interim ones on to whoever takes them.
-async fn ask<F: Future<Output = ()> + Unpin>(
+async fn ask(
     arrival: &Arrival,
     mut response: ResponseFuture,
     send: &mut SendHalf,
-    uploading: &mut Uploading<F>,
+    upload: &mut Upload,
 ) -> Result<Response<RecvStream>, Failure> {
     if arrival.head.takes_interim && arrival.head.headers.iter().any(|field| field.name.eq_ignore_ascii_case(b"expect"))
     {
@@ -230,7 +214,7 @@ async fn ask<F: Future<Output = ()> + Unpin>(
         send.send_head(&head).await?;
     }
     loop {
-        let interim = uploading.beside(async {
+        let interim = upload.beside(async {
             tokio::select! {
                 biased;
                 interim = poll_fn(|cx| poll_head(&mut response, cx)) => Ok(interim),
@@ -267,13 +251,13 @@ fn poll_head(response: &mut ResponseFuture, cx: &mut std::task::Context<'_>) -> 
 }
 
 /// Sends the answer's head and streams its body.
-async fn pass_on<F: Future<Output = ()> + Unpin>(
+async fn pass_on(
     arrival: &Arrival,
     parts: &http::response::Parts,
     mut body: RecvStream,
     send: &mut SendHalf,
     record: &mut Record,
-    uploading: &mut Uploading<F>,
+    upload: &mut Upload,
 ) -> Result<(), Failure> {
     let caller = |error: StreamError| Failure::new(ErrorCode::Cancelled, error.to_string());
     let broken = |error: h2::Error| failure(arrival, &error);
@@ -286,13 +270,13 @@ async fn pass_on<F: Future<Output = ()> + Unpin>(
         content_length: fields::content_length(&parts.headers),
         load: arrival.offer.load(arrival.shard.plane.epoch),
     };
-    uploading.beside(send.send_head_and(head, Bytes::new(), ended)).await.map_err(caller)?;
+    upload.beside(send.send_head_and(head, Bytes::new(), ended)).await.map_err(caller)?;
     if ended {
         record.on_done();
         return Ok(());
     }
     loop {
-        let data = uploading.beside(async {
+        let data = upload.beside(async {
             tokio::select! {
                 biased;
                 data = body.data() => Ok(data),
@@ -300,7 +284,7 @@ async fn pass_on<F: Future<Output = ()> + Unpin>(
             }
         });
         let Some(data) = data.await?.transpose().map_err(broken)? else {
-            let trailers = uploading.beside(body.trailers()).await.map_err(broken)?;
+            let trailers = upload.beside(body.trailers()).await.map_err(broken)?;
             match trailers {
                 Some(trailers) => {
                     let trailers = v1::Trailers { headers: fields::to_wire(&trailers), load: None };
@@ -312,7 +296,7 @@ async fn pass_on<F: Future<Output = ()> + Unpin>(
         };
         record.on_answered(data.len());
         let len = data.len();
-        uploading.beside(send.send_data(data)).await.map_err(caller)?;
+        upload.beside(send.send_data(data)).await.map_err(caller)?;
         // Passed on: the application may send as much again.
         let _ = body.flow_control().release_capacity(len);
     }

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::Version;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderName};
 use http::request::Parts;
 use http::uri::PathAndQuery;
+use http::{Method, Version};
 use starling_proto::head::{Head, RequestHead};
 use starling_proto::mesh::v1::Protocol;
 
@@ -88,10 +88,17 @@ impl<'r> Asked<'r> {
             attempt,
             traceparent: &self.traceparent,
             no_body: self.no_body,
-            content_length: if self.no_body { None } else { fields::content_length(&self.parts.headers) },
+            content_length: self.content_length(),
             upgrade: self.upgrade(),
             takes_interim: self.takes_interim,
         }
+    }
+
+    /// What is said of the body's length. Servers want to hear that a body which they expect is empty (RFC 9110, section 8.6).
+    fn content_length(&self) -> Option<u64> {
+        let said = fields::content_length(&self.parts.headers);
+        let expected = || [Method::POST, Method::PUT, Method::PATCH].contains(&self.parts.method);
+        if self.no_body && !self.is_upgrade() { said.map(|_| 0).or_else(|| expected().then_some(0)) } else { said }
     }
 
     fn target(&self) -> &'r str {

@@ -186,6 +186,26 @@ async fn a_get_may_have_a_body_of_unknown_length() {
 }
 
 #[tokio::test]
+async fn that_a_body_is_empty_is_told_where_one_is_expected() {
+    let backend = Backend::says("ok").await;
+    let world = World::new();
+    let _orders = world.node("orders-1").offers("orders", backend.address).start();
+    let web = world.node("web-1").reaches("orders").start();
+    web.finds("orders", 1).await;
+    for (head, length) in [
+        ("POST / HTTP/1.1\r\ncontent-length: 0\r\n", Some("0")),
+        ("PUT / HTTP/1.1\r\n", Some("0")),
+        ("GET / HTTP/1.1\r\n", None),
+        ("GET / HTTP/1.1\r\ncontent-length: 0\r\n", Some("0")),
+    ] {
+        let request = format!("{head}host: orders.mesh\r\nconnection: close\r\n\r\n");
+        let (answer, _) = crate::caller::exchange(web.way("orders"), request.as_bytes()).await;
+        assert!(answer.starts_with(b"HTTP/1.1 200 "), "{head}");
+        assert_eq!(backend.last().field("content-length"), length, "{head}");
+    }
+}
+
+#[tokio::test]
 async fn answers_without_a_body_have_none_and_keep_what_they_say_of_one() {
     let backend = Backend::http(|request| {
         let answer = Response::builder();

@@ -68,6 +68,10 @@ async fn a_head_that_no_application_could_be_sent_is_answered_with_an_error() {
         ("name", v1::StreamHeader { headers: vec![field("x y", "1")], ..good() }),
         ("length", v1::StreamHeader { headers: vec![field("content-length", "7")], ..good() }),
         ("coding", v1::StreamHeader { headers: vec![field("transfer-encoding", "chunked")], ..good() }),
+        (
+            "a length of no body",
+            v1::StreamHeader { no_body: true, has_content_length: true, content_length: 44, ..good() },
+        ),
         ("protocol", v1::StreamHeader { upgrade: "a, b".into(), ..good() }),
         ("value", v1::StreamHeader { headers: vec![field("x", "1\r\ny: 2")], ..good() }),
     ] {

@@ -29,6 +29,9 @@ pub(crate) enum BadRequest {
     /// What `Host` will say.
     #[error("the authority holds a control character")]
     Authority,
+    /// A length of no body.
+    #[error("it tells the length of a body and has none")]
+    Length,
     /// The protocol to switch to.
     #[error("the protocol to switch to is not a token")]
     Upgrade,
@@ -107,6 +110,10 @@ fn check(head: &v1::StreamHeader) -> Result<(), BadRequest> {
     }
     if !is_target(&head.target) {
         return Err(BadRequest::Target);
+    }
+    // The application would take the next request for the body that never comes.
+    if head.no_body && head.has_content_length && head.content_length != 0 {
+        return Err(BadRequest::Length);
     }
     // A name, and perhaps a version (RFC 9110, section 7.8).
     if !head.upgrade.is_empty() && !head.upgrade.splitn(2, |byte| *byte == b'/').all(is_token) {
