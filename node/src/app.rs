@@ -2,6 +2,7 @@
 
 mod bind;
 mod check;
+pub(crate) mod edge;
 mod follow;
 mod health;
 mod host_load;
@@ -90,7 +91,7 @@ impl Node {
         // After all that can fail by the configuration: others are to hear of a node that serves, or of none.
         let mesh = Mesh::start(mesh_config(&config, &identity, &tls)).await?;
         let (drain, watch) = drain::channel();
-        let plane = Arc::new(plane(&config, bind::egresses(loaded)?, &identity, &mesh, &vips, &telemetry, watch));
+        let plane = Arc::new(plane(&config, edge::egresses(loaded)?, &identity, &mesh, &vips, &telemetry, watch));
         let (stop, stop_shards) = (CancellationToken::new(), CancellationToken::new());
         let (mut shards, mut pools) = (Vec::new(), Vec::new());
         let mut inlets = Vec::new();

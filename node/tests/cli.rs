@@ -156,6 +156,20 @@ fn an_identity_that_is_missing_or_does_not_fit_is_told_with_its_key() {
 }
 
 #[test]
+fn files_of_an_ingress_that_cannot_be_used_are_told_with_their_key() {
+    let dir = tempfile::tempdir().unwrap();
+    identity(dir.path());
+    let text = "[mesh]\nadvertise = '127.0.0.1'\n[identity]\ndir = 'identity'\n[[ingress]]\naddress = '127.0.0.1:8443'\nservice = 'web'\n\
+                tls = [{ cert = 'missing.pem', key = 'missing.key' }]\n";
+    let file = write(dir.path(), "starling.toml", text);
+    for verb in ["validate", "agent"] {
+        let (code, _, error) = told(&[verb, "-c", &file]);
+        assert_eq!(code, 1);
+        assert!(error.contains("ingress[0].tls: ") && error.contains("missing.pem"), "{error}");
+    }
+}
+
+#[test]
 fn flags_win_over_variables_and_variables_over_files() {
     let dir = tempfile::tempdir().unwrap();
     let file = write(dir.path(), "starling.toml", "[node]\nname = 'file'\n[mesh]\nadvertise = '127.0.0.1'\n");

@@ -6,19 +6,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use starling_proto::Protocol;
-use starling_transport::edge::{EdgeClient, EdgeProtocol, EdgeServer};
 use starling_transport::{BindError, Port, ShardSocket};
 
 use crate::admin::{self, WayReport};
-use crate::config::{self, Config, ConfigError, Egress, IngressTo, Key, Listen, Loaded};
+use crate::config::{Config, ConfigError, Key, Listen, Loaded};
 use crate::dns::{DnsServer, Upstreams, VipRange, VipTable, Zone};
-use crate::ingress::{Ingress, To, Visit};
+use crate::ingress::Visit;
 use crate::outbound::entry::bind_shared;
 use crate::outbound::{Destination, Way};
 use crate::telemetry::{SpanExporter, Telemetry, TelemetryError};
 
-use super::StartError;
+use super::{StartError, edge};
 
 /// Where the host's own resolvers stand.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -78,10 +76,10 @@ impl Bound {
             let sockets = self.listen(&name, listen, &loaded.listener_key(index))?;
             self.shards.iter_mut().zip(sockets).for_each(|(shard, socket)| shard.ways.push((socket, way.clone())));
         }
-        for (index, ingress) in config.ingresses.iter().enumerate() {
+        for (index, ingress) in edge::ingresses(loaded)?.into_iter().enumerate() {
             let key = loaded.ingress_key(index);
-            let way = Way::Ingress(Visit { ingress: Arc::new(to_ingress(ingress, &key)?), peer: None });
-            let listen = Listen { address: ingress.address, given: true };
+            let listen = Listen { address: config.ingresses[index].address, given: true };
+            let way = Way::Ingress(Visit { ingress: Arc::new(ingress), peer: None });
             let sockets = self.listen("ingress", listen, &key)?;
             self.shards.iter_mut().zip(sockets).for_each(|(shard, socket)| shard.ways.push((socket, way.clone())));
         }
@@ -145,42 +143,6 @@ impl Bound {
             }
         }
     }
-}
-
-fn to_ingress(configured: &config::Ingress, key: &Key) -> Result<Ingress, StartError> {
-    let (to, protocol) = match &configured.to {
-        IngressTo::Routes(routes) => (To::Routes(routes.clone()), EdgeProtocol::Http),
-        IngressTo::Service(service) => {
-            (To::Service(Destination { service: service.clone(), port: 0 }), EdgeProtocol::Opaque)
-        }
-    };
-    let load = || EdgeServer::load(&configured.tls, protocol);
-    let tls = if configured.tls.is_empty() { Ok(None) } else { load().map(Some) };
-    let tls = tls.map_err(|error| {
-        let key = Key { path: key.path.replace("address", "tls"), ..key.clone() };
-        problem(&key, error.to_string(), "write files in PEM: the chain with the leaf first, and its key")
-    })?;
-    Ok(Ingress { tls, to, trusted: configured.trusted.clone(), source: configured.source.clone() })
-}
-
-/// Services outside, with what TLS to them needs.
-pub(super) fn egresses(loaded: &Loaded) -> Result<Vec<(Egress, Option<EdgeClient>)>, StartError> {
-    let with_tls = |(index, egress): (usize, &Egress)| {
-        let protocol = match egress.protocol {
-            Protocol::Http => EdgeProtocol::Http1,
-            Protocol::Http2 | Protocol::Grpc => EdgeProtocol::Http2,
-            _ => EdgeProtocol::Opaque,
-        };
-        let load = || EdgeClient::load(&egress.host, egress.ca.as_deref(), protocol);
-        let tls = if egress.tls { load().map(Some) } else { Ok(None) };
-        let tls = tls.map_err(|error| {
-            let key = loaded.egress_key(index);
-            let key = Key { path: key.path.replace("name", "ca"), ..key };
-            problem(&key, error.to_string(), "write a file in PEM with the roots that its certificate leads to")
-        })?;
-        Ok((egress.clone(), tls))
-    };
-    loaded.config.egresses.iter().enumerate().map(with_tls).collect()
 }
 
 /// Binds an address for each of `shards`.

@@ -22,6 +22,7 @@ pub(super) fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> 
     let checked = loaded.and_then(|mut loaded| {
         if !arguments.no_files {
             identity(&mut loaded)?;
+            crate::app::edge::check(&loaded)?;
         }
         Ok(loaded)
     });
