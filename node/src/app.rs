@@ -9,6 +9,7 @@ mod host_load;
 mod keyring;
 mod numbers;
 mod report;
+mod udp_vips;
 mod vips;
 
 use std::sync::Arc;
@@ -94,11 +95,13 @@ impl Node {
         let plane = Arc::new(plane(&config, edge::egresses(loaded)?, &identity, &mesh, &vips, &telemetry, watch));
         let (stop, stop_shards) = (CancellationToken::new(), CancellationToken::new());
         let (mut shards, mut pools) = (Vec::new(), Vec::new());
-        let mut inlets = Vec::new();
+        let (mut inlets, mut udp_inlets) = (Vec::new(), Vec::new());
         let places = descriptors::places(config.node.shards.get());
         for (index, sockets) in bound.take_shards().into_iter().enumerate() {
             let (inlet, vips) = tokio::sync::mpsc::channel(VIP_QUEUE);
             inlets.push(inlet);
+            let (udp_inlet, udp_vips) = tokio::sync::mpsc::channel(VIP_QUEUE);
+            udp_inlets.push(udp_inlet);
             let (shard, pool) = shard::start(ShardPlan {
                 index,
                 places,
@@ -110,6 +113,8 @@ impl Node {
                 ways: sockets.ways,
                 captured: sockets.captured,
                 vips,
+                udp: sockets.udp,
+                udp_vips,
                 mesh: mesh.clone(),
                 stop: stop_shards.clone(),
             })?;
@@ -126,6 +131,7 @@ impl Node {
         tokio::spawn(follow::load(Arc::clone(&plane), mesh.clone()));
         tokio::spawn(health::watch(Arc::clone(&plane), mesh.clone(), stop.clone()));
         tokio::spawn(vips::serve(Arc::clone(&plane), mesh.views(), inlets));
+        tokio::spawn(udp_vips::serve(Arc::clone(&plane), mesh.views(), udp_inlets));
         tokio::spawn(Arc::clone(&vips).keep_persisted());
         let ways = std::mem::take(&mut bound.ways);
         let watchdog = watchdog(&mesh, &bound, &stop)?;

@@ -240,6 +240,10 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Requests at a time on one connection of HTTP/2.
     pub streams: u32,
+    /// Flows of datagrams at a time, at one address of one shard.
+    pub flows: usize,
+    /// A flow of datagrams ends when none came for so long.
+    pub flow_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -251,6 +255,8 @@ impl Default for Limits {
             body_timeout: default::BODY_TIMEOUT,
             idle_timeout: default::IDLE_TIMEOUT,
             streams: default::STREAMS,
+            flows: default::FLOWS,
+            flow_timeout: default::FLOW_TIMEOUT,
         }
     }
 }

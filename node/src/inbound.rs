@@ -7,6 +7,7 @@ pub(crate) mod local_http;
 pub(crate) mod local_http2;
 pub(crate) mod offers;
 mod tcp;
+mod udp;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -75,6 +76,7 @@ async fn serve_stream(shard: Arc<Shard>, peer: Arc<PeerIdentity>, mut send: Send
             let arrival = Box::new(Arrival { shard, peer, offer, permit, head, started });
             match arrival.spoken() {
                 Protocol::Tcp => Box::pin(tcp::serve(&arrival, send, recv)).await,
+                Protocol::Udp => Box::pin(udp::serve(&arrival, send, recv)).await,
                 Protocol::Http2 | Protocol::Grpc => Box::pin(http2::serve(&arrival, send, recv)).await,
                 _ => http::serve(&arrival, send, recv).await,
             }

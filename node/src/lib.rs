@@ -7,6 +7,7 @@ mod blocks;
 pub mod capture;
 pub mod cli;
 pub mod config;
+mod datagrams;
 pub mod demo;
 mod descriptors;
 pub mod dns;

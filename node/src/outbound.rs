@@ -18,6 +18,7 @@ mod pump;
 mod reach;
 mod requests;
 mod tcp;
+pub(crate) mod udp;
 mod upload;
 
 pub(crate) use caller::Caller;

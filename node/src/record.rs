@@ -15,12 +15,17 @@ use crate::inbound::Arrival;
 use crate::outbound::{Caller, CallerBody, Upload};
 use crate::relay::Counts;
 use crate::shard::Shard;
-use crate::telemetry::{Direction, Hop, OpenConnection, Peer, RequestRecord, Telemetry};
+use crate::telemetry::{Direction, Hop, OpenConnection, OpenFlow, Peer, RequestRecord, Telemetry};
 
 /// A request that is not over yet. Dropped, it is over: as it was marked, or cut by whoever waited for it.
 ///
 /// It is handed from hand to hand, and therefore small.
 pub(crate) struct Record(Box<Running>);
+
+enum Open {
+    Connection(OpenConnection),
+    Flow(#[allow(dead_code, reason = "it works by being dropped")] OpenFlow),
+}
 
 struct Running {
     telemetry: Arc<Telemetry>,
@@ -30,7 +35,7 @@ struct Running {
     switched: bool,
     forgotten: bool,
     upload: Option<Upload<CallerBody>>,
-    open: Option<OpenConnection>,
+    open: Option<Open>,
     inner: RequestRecord,
 }
 
@@ -47,13 +52,19 @@ impl Record {
         Self::new(&shard.plane.telemetry, inner, None, started)
     }
 
-    /// A TCP connection of a local application.
-    pub(crate) fn outbound_tcp(shard: &Shard, to: &ServiceName, caller: &Caller, started: Instant) -> Self {
+    /// A TCP connection, or a flow of datagrams, of a local application.
+    pub(crate) fn outbound_opaque(
+        shard: &Shard,
+        to: &ServiceName,
+        caller: &Caller,
+        protocol: Protocol,
+        started: Instant,
+    ) -> Self {
         let source = caller.source.clone();
-        let open = shard.plane.telemetry.on_tcp(Direction::Outbound, source.as_ref(), to);
+        let open = open(&shard.plane.telemetry, Direction::Outbound, protocol, source.as_ref(), to);
         let peer = caller.peer.map_or(Peer::Unknown, Peer::Local);
-        let inner = RequestRecord { peer, ..blank(Direction::Outbound, Protocol::Tcp, source, to.clone()) };
-        Self::new(&shard.plane.telemetry, inner, Some(open), started)
+        let inner = RequestRecord { peer, ..blank(Direction::Outbound, protocol, source, to.clone()) };
+        Self::new(&shard.plane.telemetry, inner, open, started)
     }
 
     /// A request, or a TCP connection, that another node sent.
@@ -63,7 +74,7 @@ impl Record {
         let telemetry = &arrival.shard.plane.telemetry;
         let source = arrival.permit.source().cloned();
         let to = &arrival.offer.service;
-        let open = (!protocol.is_http()).then(|| telemetry.on_tcp(Direction::Inbound, source.as_ref(), to));
+        let open = open(telemetry, Direction::Inbound, protocol, source.as_ref(), to);
         let own = Some(arrival.shard.plane.identity.spiffe().clone());
         let inner = RequestRecord {
             method: protocol.is_http().then(|| Method::from_bytes(&head.method).unwrap_or_default()),
@@ -76,7 +87,7 @@ impl Record {
         Self::new(telemetry, inner, open, arrival.started)
     }
 
-    fn new(telemetry: &Arc<Telemetry>, inner: RequestRecord, open: Option<OpenConnection>, started: Instant) -> Self {
+    fn new(telemetry: &Arc<Telemetry>, inner: RequestRecord, open: Option<Open>, started: Instant) -> Self {
         let telemetry = Arc::clone(telemetry);
         Self(Box::new(Running {
             telemetry,
@@ -167,6 +178,21 @@ impl Record {
     }
 }
 
+/// What counts as open while a record lives.
+fn open(
+    telemetry: &Arc<Telemetry>,
+    direction: Direction,
+    protocol: Protocol,
+    src: Option<&ServiceName>,
+    dst: &ServiceName,
+) -> Option<Open> {
+    match protocol {
+        Protocol::Udp => Some(Open::Flow(telemetry.on_flow())),
+        Protocol::Tcp | Protocol::Detect => Some(Open::Connection(telemetry.on_tcp(direction, src, dst))),
+        Protocol::Http | Protocol::Http2 | Protocol::Grpc => None,
+    }
+}
+
 /// What a caller speaks.
 fn spoken(parts: &Parts) -> Protocol {
     match (Tongue::of(&parts.headers), parts.version) {
@@ -211,7 +237,7 @@ impl Drop for Running {
                 (_, Direction::Outbound) => (inner.bytes_in, inner.bytes_out) = (sent, received),
                 (_, Direction::Inbound) => (inner.bytes_in, inner.bytes_out) = (received, sent),
             }
-            if let Some(open) = &self.open {
+            if let Some(Open::Connection(open)) = &self.open {
                 open.on_bytes(sent, received);
             }
         }

@@ -22,7 +22,8 @@ use crate::inbound::application;
 use crate::inbound::local_http::LocalPool;
 use crate::inbound::local_http2::Http2Pool;
 use crate::mesh::Mesh;
-use crate::outbound::{Way, entry};
+use crate::outbound::udp::{self, UdpWay};
+use crate::outbound::{Destination, Way, entry};
 use crate::plane::Plane;
 use names::Names;
 
@@ -54,6 +55,13 @@ impl Shard {
 /// A connection to a VIP that another thread accepted.
 pub(crate) type VipConnection = (std::net::TcpStream, SocketAddrV4);
 
+/// A socket that takes datagrams for a service, until it is told to stop.
+pub(crate) struct UdpInlet {
+    pub(crate) socket: std::net::UdpSocket,
+    pub(crate) destination: Destination,
+    pub(crate) stop: CancellationToken,
+}
+
 /// What a shard is started with: everything bound already, so that a node starts whole or not at all.
 pub(crate) struct ShardPlan {
     pub(crate) index: usize,
@@ -68,6 +76,9 @@ pub(crate) struct ShardPlan {
     pub(crate) ways: Vec<(std::net::TcpListener, Way)>,
     pub(crate) captured: Option<std::net::TcpListener>,
     pub(crate) vips: mpsc::Receiver<VipConnection>,
+    /// Addresses of datagrams from the beginning, and those that come.
+    pub(crate) udp: Vec<UdpInlet>,
+    pub(crate) udp_vips: mpsc::Receiver<UdpInlet>,
     pub(crate) mesh: Mesh,
     /// Ends the shard, whatever runs.
     pub(crate) stop: CancellationToken,
@@ -109,7 +120,22 @@ pub(crate) fn start(plan: ShardPlan) -> Result<(JoinHandle<()>, Pool), ShardErro
 }
 
 async fn run(plan: ShardPlan, ready: &std::sync::mpsc::Sender<Result<Pool, String>>) {
-    let ShardPlan { index: _, places, plane, tls, limits, quic, local, ways, captured, vips, mesh, stop } = plan;
+    let ShardPlan {
+        index: _,
+        places,
+        plane,
+        tls,
+        limits,
+        quic,
+        local,
+        ways,
+        captured,
+        vips,
+        udp,
+        udp_vips,
+        mesh,
+        stop,
+    } = plan;
     let bound = Listener::start(quic, &tls, &limits)
         .map_err(|error| error.to_string())
         .and_then(|listener| Ok((listener, Dialer::bind(local, &tls, &limits).map_err(|error| error.to_string())?)));
@@ -138,6 +164,10 @@ async fn run(plan: ShardPlan, ready: &std::sync::mpsc::Sender<Result<Pool, Strin
         tokio::spawn(entry::accept(Arc::clone(&shard), listener, entry::serve_captured));
     }
     tokio::spawn(take_vips(Arc::clone(&shard), vips));
+    for inlet in udp {
+        take_udp(&shard, inlet);
+    }
+    tokio::spawn(take_udp_vips(Arc::clone(&shard), udp_vips));
     tokio::spawn(expire(Arc::clone(&shard)));
     tokio::spawn(warm::keep_warm(Arc::clone(&shard), mesh.views()));
     tokio::spawn(links::tell(shard.pool.linked(), mesh.clone()));
@@ -187,6 +217,23 @@ async fn take_vips(shard: Arc<Shard>, mut vips: mpsc::Receiver<VipConnection>) {
             }
             Err(error) => tracing::warn!(%error, "a connection to {vip} is lost"),
         }
+    }
+}
+
+fn take_udp(shard: &Arc<Shard>, inlet: UdpInlet) {
+    let UdpInlet { socket, destination, stop } = inlet;
+    match UdpWay::new(socket, destination) {
+        Ok(way) => {
+            let serving = udp::serve(Arc::clone(shard), Arc::new(way));
+            tokio::spawn(async move { stop.run_until_cancelled(serving).await });
+        }
+        Err(error) => tracing::error!(%error, "a socket of datagrams cannot be used"),
+    }
+}
+
+async fn take_udp_vips(shard: Arc<Shard>, mut inlets: mpsc::Receiver<UdpInlet>) {
+    while let Some(inlet) = inlets.recv().await {
+        take_udp(&shard, inlet);
     }
 }
 

@@ -52,6 +52,10 @@ pub struct Telemetry {
     refused: Box<[AtomicU64]>,
     /// What local clients sent and was refused, by reason.
     rejected: [AtomicU64; Rejected::ALL.len()],
+    /// Flows of datagrams open now.
+    flows: Arc<AtomicU64>,
+    /// Datagrams that were dropped, by reason.
+    dropped: [AtomicU64; DroppedDatagram::ALL.len()],
     observers: Mutex<Vec<Observer>>,
 }
 
@@ -96,6 +100,8 @@ impl Telemetry {
             version,
             refused: ErrorCode::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             rejected: std::array::from_fn(|_| AtomicU64::new(0)),
+            flows: Arc::default(),
+            dropped: std::array::from_fn(|_| AtomicU64::new(0)),
             observers: Mutex::default(),
         };
         Ok((telemetry, exporter))
@@ -136,6 +142,18 @@ impl Telemetry {
     /// A local client sent what is no request, or more than it may.
     pub fn on_rejected(&self, why: Rejected) {
         self.rejected[why as usize].fetch_add(1, Relaxed);
+    }
+
+    /// A flow of datagrams has begun: it counts as open while what is returned lives.
+    #[must_use]
+    pub fn on_flow(&self) -> OpenFlow {
+        self.flows.fetch_add(1, Relaxed);
+        OpenFlow(Arc::clone(&self.flows))
+    }
+
+    /// A datagram was dropped.
+    pub fn on_dropped(&self, why: DroppedDatagram) {
+        self.dropped[why as usize].fetch_add(1, Relaxed);
     }
 
     /// Which of the traces that start here are recorded.
@@ -199,6 +217,13 @@ impl Telemetry {
                 counter!("starling_bad_requests_total", "reason" => why.as_str()).absolute(count);
             }
         }
+        gauge!("starling_udp_flows").set(self.flows.load(Relaxed) as f64);
+        for why in DroppedDatagram::ALL {
+            let count = self.dropped[*why as usize].load(Relaxed);
+            if count > 0 {
+                counter!("starling_udp_dropped_total", "reason" => why.as_str()).absolute(count);
+            }
+        }
         if let Some(log) = &self.access_log {
             let AccessLogCounts { written, dropped_full, dropped_write } = log.counts();
             counter!("starling_access_log_lines_total").absolute(written);
@@ -217,6 +242,42 @@ impl Telemetry {
 impl fmt::Debug for Telemetry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Telemetry").field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+/// A flow of datagrams: counted while it lives.
+#[derive(Debug)]
+pub struct OpenFlow(Arc<AtomicU64>);
+
+impl Drop for OpenFlow {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Why a datagram of a local program was dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DroppedDatagram {
+    /// Its flow has more waiting than its stream takes.
+    QueueFull,
+    /// There are as many flows as `limits.flows` allows.
+    TooManyFlows,
+    /// Its service could not be reached.
+    NoService,
+}
+
+impl DroppedDatagram {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[Self::QueueFull, Self::TooManyFlows, Self::NoService];
+
+    /// A stable word for metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue-full",
+            Self::TooManyFlows => "too-many-flows",
+            Self::NoService => "no-service",
+        }
     }
 }
 

@@ -1,12 +1,15 @@
 //! Everything that a node listens on, bound before anything of it runs.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use socket2::{Domain, Socket, Type};
+use starling_proto::Protocol;
 use starling_transport::{BindError, Port, ShardSocket};
+use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, WayReport};
 use crate::config::{Config, ConfigError, Key, Listen, Loaded};
@@ -14,6 +17,7 @@ use crate::dns::{DnsServer, Upstreams, VipRange, VipTable, Zone};
 use crate::ingress::Visit;
 use crate::outbound::entry::bind_shared;
 use crate::outbound::{Destination, Way};
+use crate::shard::UdpInlet;
 use crate::telemetry::{SpanExporter, Telemetry, TelemetryError};
 
 use super::{StartError, edge};
@@ -26,6 +30,7 @@ pub(super) struct Sockets {
     pub(super) quic: ShardSocket,
     pub(super) ways: Vec<(TcpListener, Way)>,
     pub(super) captured: Option<TcpListener>,
+    pub(super) udp: Vec<UdpInlet>,
 }
 
 /// All sockets of a node.
@@ -60,7 +65,7 @@ impl Bound {
         let admin = admin::Server::bind(&config.admin)
             .map_err(|error| problem(&loaded.key(error.key()), error.to_string(), error.hint()))?;
         let sockets = quic.into_sockets().into_iter();
-        let shards = sockets.map(|quic| Sockets { quic, ways: Vec::new(), captured: None }).collect();
+        let shards = sockets.map(|quic| Sockets { quic, ways: Vec::new(), captured: None, udp: Vec::new() }).collect();
         let mut bound = Self { shards, vip_range, admin, ways: Vec::new() };
         bound.ways_in(loaded)?;
         Ok(bound)
@@ -70,6 +75,10 @@ impl Bound {
         let config = &loaded.config;
         for (index, listener) in config.listeners.iter().enumerate() {
             let destination = Destination { service: listener.service.clone(), port: 0 };
+            if listener.protocol == Some(Protocol::Udp) {
+                self.datagrams(listener.address, &destination, &loaded.listener_key(index))?;
+                continue;
+            }
             let way = Way::To { destination, protocol: listener.protocol };
             let listen = Listen { address: listener.address, given: true };
             let name = format!("listener {}", listener.service);
@@ -91,6 +100,21 @@ impl Bound {
             let sockets = self.listen("capture.listen", capture, &loaded.key("capture.listen"))?;
             self.shards.iter_mut().zip(sockets).for_each(|(shard, socket)| shard.captured = Some(socket));
         }
+        Ok(())
+    }
+
+    /// One socket for each shard: the system keeps the datagrams of one program's socket on one of them.
+    fn datagrams(&mut self, address: SocketAddr, destination: &Destination, key: &Key) -> Result<(), StartError> {
+        let bound = bind_udp(address, self.shards.len()).map_err(|error| {
+            let what = format!("cannot listen on {address} over UDP: {error}");
+            problem(key, what, "choose another address, or stop the program that has it")
+        })?;
+        for (shard, socket) in self.shards.iter_mut().zip(bound) {
+            let stop = CancellationToken::new();
+            shard.udp.push(UdpInlet { socket, destination: destination.clone(), stop });
+        }
+        let name = format!("listener {}", destination.service);
+        self.ways.push(WayReport { name, address, state: "bound".to_owned() });
         Ok(())
     }
 
@@ -143,6 +167,18 @@ impl Bound {
             }
         }
     }
+}
+
+fn bind_udp(address: SocketAddr, shards: usize) -> io::Result<Vec<UdpSocket>> {
+    drop(UdpSocket::bind(address)?);
+    let bind = |_| {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
+        socket.set_reuse_port(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        Ok(socket.into())
+    };
+    (0..shards).map(bind).collect()
 }
 
 /// Binds an address for each of `shards`.

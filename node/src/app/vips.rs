@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use starling_gossip::View;
+use starling_proto::Protocol;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
@@ -83,7 +84,8 @@ fn wanted(plane: &Plane, view: &View) -> BTreeSet<SocketAddrV4> {
     let mut wanted = BTreeSet::new();
     for (service, endpoints) in &view.services {
         if let Some(vip) = plane.vips.vip_of(service) {
-            wanted.extend(endpoints.iter().map(|endpoint| SocketAddrV4::new(vip, endpoint.port)));
+            let of_tcp = endpoints.iter().filter(|endpoint| endpoint.protocol != Protocol::Udp);
+            wanted.extend(of_tcp.map(|endpoint| SocketAddrV4::new(vip, endpoint.port)));
         }
     }
     wanted

@@ -277,6 +277,8 @@ fn limits(ledger: &Ledger, root: &mut Table) -> Limits {
         streams: section.or("streams", usual.streams, |raw| {
             read::integer(raw, 1..=65_535).map(|streams| u32::try_from(streams).unwrap_or(u32::MAX))
         }),
+        flows: section.or("flows", usual.flows, count(1 << 20)),
+        flow_timeout: section.or("flow_timeout", usual.flow_timeout, read::duration),
     };
     section.close();
     limits

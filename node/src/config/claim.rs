@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use starling_proto::Protocol;
+
 use super::build::ServiceKeys;
 use super::problem::Key;
 use super::section::Ledger;
@@ -73,7 +75,7 @@ fn claims(config: &Config, ledger: &Ledger, listeners: &[Key], ingresses: &[Key]
     claims.extend(config.listeners.iter().zip(listeners).map(|(listener, key)| Claim {
         key: key.clone(),
         address: listener.address,
-        layer: Layer::Tcp,
+        layer: if listener.protocol == Some(Protocol::Udp) { Layer::Udp } else { Layer::Tcp },
         default: false,
     }));
     claims.extend(config.ingresses.iter().zip(ingresses).map(|(ingress, key)| Claim {

@@ -51,3 +51,7 @@ pub const BODY_TIMEOUT: Duration = Duration::from_mins(1);
 pub const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 /// RFC 9113, section 6.5.2, asks for at least 100.
 pub const STREAMS: u32 = 256;
+/// Each may hold a stream and a queue: what a busy resolver needs, and no more than some tens of megabytes.
+pub const FLOWS: usize = 4096;
+/// Longer than a resolver or a game waits for an answer; what RFC 4787 asks of NATs is 2 minutes at least, for who cannot begin anew.
+pub const FLOW_TIMEOUT: Duration = Duration::from_mins(2);

@@ -40,7 +40,19 @@ pub(super) const SECTIONS: &[Section] = &[
     one("capture", &["listen"]),
     one("log", &["level", "access"]),
     one("telemetry", &["otlp", "sampling"]),
-    one("limits", &["header_bytes", "header_fields", "header_timeout", "body_timeout", "idle_timeout", "streams"]),
+    one(
+        "limits",
+        &[
+            "header_bytes",
+            "header_fields",
+            "header_timeout",
+            "body_timeout",
+            "idle_timeout",
+            "streams",
+            "flows",
+            "flow_timeout",
+        ],
+    ),
     one("defaults", &["timeout", "try_timeout", "connect_timeout", "drain_timeout"]),
 ];
 

@@ -77,6 +77,14 @@ impl Application {
         self.authority.is_none()
     }
 
+    /// Its address; `None` for a name.
+    pub(crate) const fn address(&self) -> Option<SocketAddr> {
+        match self.place {
+            Place::Address(address) => Some(address),
+            Place::Host { .. } => None,
+        }
+    }
+
     /// Connects to it.
     ///
     /// # Errors

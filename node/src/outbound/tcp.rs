@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Response;
 use starling_proto::mesh::v1;
-use starling_proto::{Endpoint, ErrorCode, frame};
+use starling_proto::{Endpoint, ErrorCode, Protocol, frame};
 use starling_routing::{Deadline, Outcome, Pick, RetryPolicy, Tries, Verdict};
 use starling_transport::drain::DrainHold;
 use starling_transport::{Connection, RecvHalf, Request, SendHalf};
@@ -120,8 +120,27 @@ impl Tunnel {
 /// Opens a stream to an application that accepts.
 pub(super) async fn open(shard: &Arc<Shard>, caller: &Caller, to: &Destination) -> Result<Tunnel, (Record, Failure)> {
     let holding = shard.plane.drain.hold();
-    let mut record = Record::outbound_tcp(shard, &to.service, caller, Instant::now());
-    match try_all(shard, caller, to, &mut record).await {
+    opened(shard, caller, to, Protocol::Tcp, holding).await
+}
+
+/// Opens a flow of datagrams. It holds no drain up: nobody can tell when it is over.
+pub(super) async fn open_udp(
+    shard: &Arc<Shard>,
+    caller: &Caller,
+    to: &Destination,
+) -> Result<Tunnel, (Record, Failure)> {
+    opened(shard, caller, to, Protocol::Udp, DrainHold::none()).await
+}
+
+async fn opened(
+    shard: &Arc<Shard>,
+    caller: &Caller,
+    to: &Destination,
+    protocol: Protocol,
+    holding: DrainHold,
+) -> Result<Tunnel, (Record, Failure)> {
+    let mut record = Record::outbound_opaque(shard, &to.service, caller, protocol, Instant::now());
+    match try_all(shard, caller, to, protocol, &mut record).await {
         // A connection may idle for hours: only its opening counts as a request outstanding.
         Ok(Opened { send, recv, pick, .. }) => Ok(Tunnel { send, recv, spoken: Bytes::new(), pick, record, holding }),
         Err(failure) => Err((record, failure)),
@@ -140,6 +159,7 @@ async fn try_all(
     shard: &Arc<Shard>,
     caller: &Caller,
     to: &Destination,
+    protocol: Protocol,
     record: &mut Record,
 ) -> Result<Opened, Failure> {
     let now = Instant::now();
@@ -159,7 +179,7 @@ async fn try_all(
         let opened = match reached {
             Ok(connection) => {
                 record.on_try(&endpoint);
-                ask(shard, caller, to, &connection, &endpoint, &tries, deadline).await
+                ask(shard, stream_head(caller, to, protocol, &endpoint, &tries), &connection, &endpoint, deadline).await
             }
             Err(failure) => Err(failure),
         };
@@ -190,26 +210,33 @@ async fn try_all(
     }
 }
 
-/// Opens a stream and waits until the far application has accepted.
-async fn ask(
-    shard: &Shard,
+fn stream_head(
     caller: &Caller,
     to: &Destination,
-    connection: &Connection,
+    protocol: Protocol,
     endpoint: &Endpoint,
     tries: &Tries,
-    deadline: Deadline,
-) -> Result<(SendHalf, RecvHalf, Request), Failure> {
-    let outstanding = connection.begin_request();
-    let head = v1::StreamHeader {
-        protocol: v1::Protocol::Tcp.into(),
+) -> v1::StreamHeader {
+    v1::StreamHeader {
+        protocol: v1::Protocol::from(protocol).into(),
         source: caller.source_path().to_owned(),
         destination: to.service.path().to_owned(),
         destination_port: to.port.into(),
         attempt: tries.number(),
         instance: endpoint.key.instance,
         ..Default::default()
-    };
+    }
+}
+
+/// Opens a stream and waits until the far application has accepted.
+async fn ask(
+    shard: &Shard,
+    head: v1::StreamHeader,
+    connection: &Connection,
+    endpoint: &Endpoint,
+    deadline: Deadline,
+) -> Result<(SendHalf, RecvHalf, Request), Failure> {
+    let outstanding = connection.begin_request();
     let exchange = async {
         let (mut send, mut recv) = connection.open().await?;
         send.send_head_and(&head, Bytes::new(), false).await?;

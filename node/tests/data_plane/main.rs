@@ -22,6 +22,7 @@ mod retries;
 mod smuggling;
 mod tcp;
 mod telemetry;
+mod udp;
 mod vanish;
 mod ways;
 mod websocket;

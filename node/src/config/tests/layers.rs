@@ -64,6 +64,8 @@ header_timeout = "5s"
 body_timeout = "30s"
 idle_timeout = "1m"
 streams = 100
+flows = 10
+flow_timeout = "1m"
 [[ingress]]
 address = "127.0.0.1:7"
 trusted = ["10.0.0.0/8", "127.0.0.1"]
