@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::inbound;
 use crate::inbound::local_http::LocalPool;
 use crate::mesh::Mesh;
-use crate::outbound::{Way, entry};
+use crate::outbound::{Inlet, entry};
 use crate::plane::Plane;
 use names::Names;
 
@@ -60,8 +60,7 @@ pub(crate) struct ShardPlan {
     pub(crate) quic: ShardSocket,
     /// The address to dial from.
     pub(crate) local: IpAddr,
-    pub(crate) ways: Vec<(std::net::TcpListener, Way)>,
-    pub(crate) captured: Option<std::net::TcpListener>,
+    pub(crate) ways: Vec<(std::net::TcpListener, Inlet)>,
     pub(crate) vips: mpsc::Receiver<VipConnection>,
     pub(crate) mesh: Mesh,
     /// Ends the shard, whatever runs.
@@ -104,7 +103,7 @@ pub(crate) fn start(plan: ShardPlan) -> Result<(JoinHandle<()>, Pool), ShardErro
 }
 
 async fn run(plan: ShardPlan, ready: &std::sync::mpsc::Sender<Result<Pool, String>>) {
-    let ShardPlan { index: _, places, plane, tls, limits, quic, local, ways, captured, vips, mesh, stop } = plan;
+    let ShardPlan { index: _, places, plane, tls, limits, quic, local, ways, vips, mesh, stop } = plan;
     let bound = Listener::start(quic, &tls, &limits)
         .map_err(|error| error.to_string())
         .and_then(|listener| Ok((listener, Dialer::bind(local, &tls, &limits).map_err(|error| error.to_string())?)));
@@ -122,13 +121,10 @@ async fn run(plan: ShardPlan, ready: &std::sync::mpsc::Sender<Result<Pool, Strin
         names: Names::default(),
         rng: Mutex::new(SmallRng::from_rng(&mut rand::rng())),
     });
-    for (listener, way) in ways {
+    for (listener, inlet) in ways {
         tokio::spawn(entry::accept(Arc::clone(&shard), listener, move |shard, stream| {
-            entry::serve(shard, stream, way.clone())
+            entry::serve(shard, stream, inlet.clone())
         }));
-    }
-    if let Some(listener) = captured {
-        tokio::spawn(entry::accept(Arc::clone(&shard), listener, entry::serve_captured));
     }
     tokio::spawn(take_vips(Arc::clone(&shard), vips));
     tokio::spawn(expire(Arc::clone(&shard)));

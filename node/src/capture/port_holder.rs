@@ -45,7 +45,7 @@ fn listener(line: &str) -> Option<(SocketAddr, u64)> {
 }
 
 /// `0100007F:0050` is 127.0.0.1:80: each 32 bits in the machine's byte order, the port as a number.
-fn socket_address(text: &str) -> Option<SocketAddr> {
+pub(crate) fn socket_address(text: &str) -> Option<SocketAddr> {
     let (address, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
     let word = |at: usize| Some(u32::from_str_radix(address.get(at..at + 8)?, 16).ok()?.to_ne_bytes());

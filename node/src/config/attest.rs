@@ -33,16 +33,23 @@ impl Loaded {
         } else {
             name.clone_into(&mut self.config.node.name);
         }
-        for (index, service) in self.config.services.iter().enumerate() {
-            if !certificate.may_run(&service.name) {
+        let offered = self.config.services.iter().map(|service| &service.name);
+        let keys = self.services.iter().map(|keys| &keys.name);
+        let said = self.config.listeners.iter().filter_map(|listener| listener.source.as_ref());
+        let said_keys = self.listeners.iter().filter_map(|keys| keys.source.as_ref());
+        let namespaces = self.config.capture.namespaces.iter().map(|namespace| &namespace.source);
+        let namespace_keys = self.namespaces.iter().map(|keys| &keys.source);
+        let all = offered.zip(keys).map(|named| ("run", named));
+        let spoken = said.zip(said_keys).chain(namespaces.zip(namespace_keys)).map(|named| ("speak for", named));
+        for (verb, (service, key)) in all.chain(spoken) {
+            if !certificate.may_run(service) {
                 let allowed = certificate.services();
-                let what = format!("the certificate does not let this node run '{}'; it names {allowed}", service.name);
+                let what = format!("the certificate does not let this node {verb} '{service}'; it names {allowed}");
                 let hint = format!(
-                    "issue it anew with all its services: starling ca issue --name {name} --service {} (and one --service for each other) --dir CA --out {} --force",
-                    service.name,
+                    "issue it anew with all its services: starling ca issue --name {name} --service {service} (and one --service for each other) --dir CA --out {} --force",
                     self.config.identity.dir.display()
                 );
-                problems.push(self.service_key(index).problem(what, hint));
+                problems.push(key.problem(what, hint));
             }
         }
         ConfigError::check(problems)

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::build::ServiceKeys;
 use super::problem::Key;
+use super::repeated::{ListenerKeys, ServiceKeys};
 use super::section::Ledger;
 use super::{Config, Listen};
 
@@ -21,7 +21,7 @@ struct Claim {
     default: bool,
 }
 
-pub(super) fn check(config: &Config, ledger: &Ledger, services: &[ServiceKeys], listeners: &[Key]) {
+pub(super) fn check(config: &Config, ledger: &Ledger, services: &[ServiceKeys], listeners: &[ListenerKeys]) {
     let claims = claims(config, ledger, listeners);
     for (index, later) in claims.iter().enumerate() {
         let earlier = claims[..index].iter().find(|earlier| earlier.layer == later.layer && collide(earlier, later));
@@ -48,7 +48,7 @@ pub(super) fn check(config: &Config, ledger: &Ledger, services: &[ServiceKeys], 
     }
 }
 
-fn claims(config: &Config, ledger: &Ledger, listeners: &[Key]) -> Vec<Claim> {
+fn claims(config: &Config, ledger: &Ledger, listeners: &[ListenerKeys]) -> Vec<Claim> {
     let mesh = config.mesh.bind;
     let udp = |key: &str, port| {
         let key = ledger.key(key);
@@ -69,9 +69,10 @@ fn claims(config: &Config, ledger: &Ledger, listeners: &[Key]) -> Vec<Claim> {
     claim("dns.listen", config.dns.listen, Layer::Udp);
     claim("dns.listen", config.dns.listen, Layer::Tcp);
     claim("proxy.http", config.proxy.http, Layer::Tcp);
+    claim("proxy.socks5", config.proxy.socks5, Layer::Tcp);
     claim("capture.listen", config.capture.listen, Layer::Tcp);
-    claims.extend(config.listeners.iter().zip(listeners).map(|(listener, key)| Claim {
-        key: key.clone(),
+    claims.extend(config.listeners.iter().zip(listeners).map(|(listener, keys)| Claim {
+        key: keys.address.clone(),
         address: listener.address,
         layer: Layer::Tcp,
         default: false,

@@ -12,12 +12,12 @@ use hyper::body::Incoming;
 use starling_proto::ErrorCode;
 use starling_routing::{Cluster, Deadline, Outcome, RetryPolicy, Tries, Verdict, is_idempotent, parse_timeout};
 
-use super::{Caller, Destination};
 use super::activity::Serving;
 use super::answer_body::{AnswerBody, Download};
 use super::asked::Asked;
 use super::attempt::Answered;
 use super::upload::Upload;
+use super::{Caller, Destination};
 use crate::answer;
 use crate::failure::Failure;
 use crate::fields;

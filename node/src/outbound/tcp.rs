@@ -22,7 +22,7 @@ use crate::relay::{Counts, relay};
 use crate::shard::Shard;
 
 /// A stream to an application of the service, accepted by it.
-struct Opened {
+pub(super) struct Opened {
     send: SendHalf,
     recv: RecvHalf,
     pick: Pick,
@@ -68,7 +68,7 @@ pub(super) async fn tunnel(
 }
 
 /// Carries `early`, which was read of `stream` before, and then all that comes.
-async fn carry(stream: TcpStream, early: Bytes, opened: Opened, mut record: Record) {
+pub(super) async fn carry(stream: TcpStream, early: Bytes, opened: Opened, mut record: Record) {
     let Opened { send, recv, mut pick, _outstanding: outstanding } = opened;
     // A connection may idle for hours: only its opening counts as a request outstanding.
     drop(outstanding);
@@ -84,7 +84,7 @@ async fn carry(stream: TcpStream, early: Bytes, opened: Opened, mut record: Reco
 }
 
 /// Opens a stream to one endpoint after the other until one accepts: nothing has been sent yet, so nothing is lost.
-async fn open(
+pub(super) async fn open(
     shard: &Arc<Shard>,
     caller: &Caller,
     to: &Destination,

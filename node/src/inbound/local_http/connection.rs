@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
 use super::LocalError;
-use crate::blocks;
+use crate::{blocks, dial};
 
 /// How long a local application may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -55,7 +55,7 @@ impl LocalConnection {
 /// # Errors
 /// If it does not accept one within a second.
 pub(crate) async fn connect_tcp(address: SocketAddr) -> Result<TcpStream, LocalError> {
-    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address));
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, dial::own(address));
     let connected = connecting.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     let stream = connected.map_err(|source| LocalError::Connect { address, source })?;
     // Small answers must not wait for an acknowledgement.
