@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::env;
 use std::fs;
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -77,7 +77,7 @@ async fn node() {
     let listener = TcpListener::bind("127.0.0.1:4150").await.unwrap();
     loop {
         let (mut stream, _) = listener.accept().await.unwrap();
-        let destination = original_destination(&stream).unwrap();
+        let SocketAddr::V4(destination) = original_destination(&stream).unwrap() else { continue };
         if is_probe(vips.range(), destination) {
             answer_probe(stream).await.unwrap();
             continue;

@@ -7,10 +7,13 @@ mod follow;
 mod health;
 mod host_load;
 mod keyring;
+mod names;
 mod numbers;
+mod redirects;
 mod report;
 mod udp_vips;
 mod vips;
+mod ways;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -26,16 +29,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigError, Egress, IngressTo, Loaded};
 use crate::descriptors;
-use crate::dns::VipTable;
+use crate::dns::{DnsCounts, DnsServer, VipTable};
 use crate::inbound::Offers;
 use crate::inbound::application::Application;
 use crate::inbound::offers::Offer;
 use crate::mesh::{Heartbeat, Mesh, MeshConfig, MeshError};
+use crate::outbound::{Attestor, Passed};
 use crate::plane::Plane;
 use crate::shard::{self, ShardError, ShardPlan};
 use crate::telemetry::Telemetry;
 use crate::watchdog::Watchdog;
 use bind::Bound;
+use redirects::Redirects;
 
 /// Connections to VIPs that may wait for a shard.
 const VIP_QUEUE: usize = 1024;
@@ -73,6 +78,7 @@ pub struct Node {
     stop: CancellationToken,
     admin: tokio::task::JoinHandle<std::io::Result<()>>,
     state: Arc<report::State>,
+    redirects: Arc<Redirects>,
 }
 
 impl Node {
@@ -111,7 +117,6 @@ impl Node {
                 quic: sockets.quic,
                 local: config.mesh.bind,
                 ways: sockets.ways,
-                captured: sockets.captured,
                 vips,
                 udp: sockets.udp,
                 udp_vips,
@@ -133,15 +138,19 @@ impl Node {
         tokio::spawn(vips::serve(Arc::clone(&plane), mesh.views(), inlets));
         tokio::spawn(udp_vips::serve(Arc::clone(&plane), mesh.views(), udp_inlets));
         tokio::spawn(Arc::clone(&vips).keep_persisted());
+        let redirects = Redirects::of(&bound, &config);
+        tokio::spawn(Arc::clone(&redirects).hold());
         let ways = std::mem::take(&mut bound.ways);
         let watchdog = watchdog(&mesh, &bound, &stop)?;
         let state = Arc::new(report::State::new(&config, &mesh, &plane, pools, tls, ways, watchdog));
         tokio::spawn(report::State::keep_current(Arc::clone(&state), stop.clone()));
-        if let Some(dns) = dns {
-            tokio::spawn(dns.run(stop.clone()));
+        let counts: Vec<_> = dns.iter().map(DnsServer::counts).collect();
+        telemetry.on_render(move || DnsCounts::publish(&counts.iter().map(|counts| &**counts)));
+        for server in dns {
+            tokio::spawn(server.run(stop.clone()));
         }
         let admin = tokio::spawn(bound.admin.serve(Arc::clone(&state) as _, stop.clone()));
-        Ok(Self { config, mesh, plane, telemetry, drain, shards, stop_shards, stop, admin, state })
+        Ok(Self { config, mesh, plane, telemetry, drain, shards, stop_shards, stop, admin, state, redirects })
     }
 
     /// The mesh side: members, services, counters.
@@ -177,8 +186,9 @@ impl Node {
     /// # Errors
     /// If requests were cut since they did not finish in time.
     pub async fn stop(self) -> Result<(), Unfinished> {
-        let Self { config, mesh, plane: _plane, telemetry, drain, shards, stop_shards, stop, admin, state: _state } =
-            self;
+        let Self { config, mesh, plane, telemetry, drain, shards, stop_shards, stop, admin, state, redirects } = self;
+        // Before the listeners close: what would be redirected to them goes where it was going.
+        redirects.end();
         // First the word that no new requests are wanted, so that peers choose others while the old ones finish.
         let _ = mesh.go_away("this node stops").await;
         let finished = drain.drain(config.defaults.drain_timeout).await;
@@ -188,7 +198,7 @@ impl Node {
         let _ = tokio::time::timeout(LAST_WORDS, joining).await;
         stop.cancel();
         let _ = admin.await;
-        drop(telemetry);
+        drop((telemetry, plane, state));
         if finished { Ok(()) } else { Err(Unfinished(config.defaults.drain_timeout)) }
     }
 }
@@ -252,15 +262,17 @@ fn plane(
         Offer::new(egress.name.clone(), 0, application, egress.protocol, egress.port)
     });
     let offers: Vec<_> = offers.chain(outside).collect();
-    // A node of one service speaks for it; of several it cannot be told which of them calls.
-    let source = match &config.services[..] {
-        [only] => Some(only.name.clone()),
-        _ => None,
-    };
+    let passed = Arc::new(Passed::default());
+    telemetry.on_render({
+        let passed = Arc::clone(&passed);
+        move || passed.publish()
+    });
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Plane {
         identity: Arc::clone(identity),
-        source,
+        attestor: Attestor::new(config),
+        unknown: config.capture.unknown,
+        passed,
         suffix: config.dns.suffix.clone(),
         defaults: config.defaults.clone(),
         limits: config.limits.clone(),

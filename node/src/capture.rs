@@ -5,6 +5,7 @@
 //! - [`original_destination`], [`redirect_works`], [`answer_probe`]: what the agent needs of it, without privilege
 //! - [`VipListeners`]: one listener for each VIP and port where the redirect is missing
 
+mod flag;
 mod install;
 mod original;
 mod port_holder;
@@ -12,9 +13,11 @@ mod probe;
 mod resolv_conf;
 mod resolver;
 mod ruleset;
+mod selection;
 mod vip_listeners;
 
-pub use install::{CaptureConfig, CaptureError, Report, Status, install, status, uninstall};
+pub(crate) use flag::{Families, Flag};
+pub use install::{CaptureConfig, CaptureError, Report, Status, install, rules, status, uninstall};
 pub use original::original_destination;
 pub(crate) use port_holder::socket_address;
 pub use port_holder::{PortHolder, holder_of};
@@ -22,4 +25,6 @@ pub use probe::{answer_probe, is_probe, redirect_works};
 pub use resolv_conf::ResolvConf;
 pub use resolver::{ResolverError, ResolverKind, ResolverPaths};
 pub use ruleset::NftError;
+pub(crate) use selection::network;
+pub use selection::{Selection, Standing};
 pub use vip_listeners::{VipBindError, VipChanges, VipListeners};

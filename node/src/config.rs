@@ -9,10 +9,12 @@ mod build;
 mod claim;
 pub mod default;
 mod edge;
+mod here;
 mod host;
 mod problem;
 mod raw;
 mod read;
+mod repeated;
 mod schema;
 mod section;
 mod sources;
@@ -150,6 +152,8 @@ pub struct Dns {
 pub struct Proxy {
     /// HTTP proxy and CONNECT.
     pub http: Option<Listen>,
+    /// SOCKS5.
+    pub socks5: Option<Listen>,
 }
 
 /// `[[service]]`: offered by this node.
@@ -165,6 +169,19 @@ pub struct Service {
     pub port: u16,
     /// Free words.
     pub labels: BTreeMap<String, String>,
+    /// Its programs run as this user: so their own calls are known.
+    pub user: Option<User>,
+    /// Its programs run in this control group or one below it: a path from the root of the hierarchy, version 2.
+    pub cgroup: Option<PathBuf>,
+}
+
+/// A user of this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum User {
+    /// By its number.
+    Id(u32),
+    /// By its name, looked up when the node starts.
+    Name(String),
 }
 
 /// `[[listener]]`: an explicit way out.
@@ -176,13 +193,37 @@ pub struct Listener {
     pub service: ServiceName,
     /// What is spoken; `None`: what the service's own record says.
     pub protocol: Option<Protocol>,
+    /// Whose programs connect to it; `None`: that is found out for each connection, as elsewhere.
+    pub source: Option<ServiceName>,
 }
 
 /// `[capture]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capture {
-    /// Where `starling capture install` redirects the VIP range to.
+    /// Where `starling capture install` redirects the VIP range to, and what else it is told.
     pub listen: Option<Listen>,
+    /// What is done with connections that lead to nothing of the mesh, captured or through SOCKS5.
+    pub unknown: Unknown,
+    /// Network namespaces that the node listens in.
+    pub namespaces: Vec<Namespace>,
+}
+
+/// What is done with a connection that leads to nothing of the mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    /// It goes on to where it was going.
+    Pass,
+    /// It is refused.
+    Refuse,
+}
+
+/// `[[capture.namespace]]`: a network namespace whose programs are one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespace {
+    /// Where it is, such as `/run/netns/web`.
+    pub path: PathBuf,
+    /// Whom its programs speak for.
+    pub source: ServiceName,
 }
 
 /// `[log]`
@@ -269,13 +310,15 @@ pub struct Loaded {
     keys: BTreeMap<String, Key>,
     fallback: Place,
     /// In the order of `config.services`.
-    services: Vec<Key>,
+    services: Vec<repeated::ServiceKeys>,
     /// In the order of `config.listeners`.
-    listeners: Vec<Key>,
+    listeners: Vec<repeated::ListenerKeys>,
     /// In the order of `config.ingresses`.
     ingresses: Vec<Key>,
     /// In the order of `config.egresses`.
     egresses: Vec<Key>,
+    /// In the order of `config.capture.namespaces`.
+    namespaces: Vec<repeated::NamespaceKeys>,
 }
 
 impl Loaded {
@@ -289,7 +332,7 @@ impl Loaded {
     /// The key of `config.services[index].name`.
     #[must_use]
     pub fn service_key(&self, index: usize) -> Key {
-        self.services.get(index).cloned().unwrap_or_else(|| self.key("service"))
+        self.services.get(index).map_or_else(|| self.key("service"), |keys| keys.name.clone())
     }
 
     /// The key of `config.ingresses[index].address`.
@@ -307,7 +350,13 @@ impl Loaded {
     /// The key of `config.listeners[index].address`.
     #[must_use]
     pub fn listener_key(&self, index: usize) -> Key {
-        self.listeners.get(index).cloned().unwrap_or_else(|| self.key("listener"))
+        self.listeners.get(index).map_or_else(|| self.key("listener"), |keys| keys.address.clone())
+    }
+
+    /// The key of `config.capture.namespaces[index].path`.
+    #[must_use]
+    pub fn namespace_key(&self, index: usize) -> Key {
+        self.namespaces.get(index).map_or_else(|| self.key("capture.namespace"), |keys| keys.path.clone())
     }
 }
 

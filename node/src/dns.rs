@@ -6,12 +6,14 @@
 //! - [`Upstreams`]: the host's own resolvers, asked for names outside the mesh
 //! - [`DnsServer`]: the sockets
 
+mod counts;
 mod server;
 mod upstream;
 mod vip_range;
 mod vip_table;
 mod zone;
 
+pub use counts::DnsCounts;
 pub use server::DnsServer;
 pub use upstream::Upstreams;
 pub use vip_range::{VipRange, VipRangeError};

@@ -12,14 +12,18 @@ use starling_transport::drain::DrainWatch;
 use crate::config;
 use crate::dns::VipTable;
 use crate::inbound::Offers;
+use crate::outbound::{Attestor, Passed};
 use crate::telemetry::Telemetry;
 
 /// The data side of a node, as every shard sees it.
 pub(crate) struct Plane {
     pub(crate) identity: Arc<Identity>,
-    /// The service that this node's callers belong to; `None` where it cannot be told, since the node offers several or
-    /// none: the node itself then calls.
-    pub(crate) source: Option<ServiceName>,
+    /// Tells which service a local program is.
+    pub(crate) attestor: Attestor,
+    /// What is done with connections that lead to nothing of the mesh.
+    pub(crate) unknown: config::Unknown,
+    /// What became of them.
+    pub(crate) passed: Arc<Passed>,
     /// Domain of the mesh's DNS names.
     pub(crate) suffix: String,
     /// What holds for a request that says nothing else.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use starling_proto::ErrorCode;
+use starling_proto::{ErrorCode, ServiceName};
 use starling_transport::{Dialer, Incoming, Limits, Listener, Pool, PoolSettings, ShardSocket, Tls};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
@@ -23,7 +23,7 @@ use crate::inbound::local_http::LocalPool;
 use crate::inbound::local_http2::Http2Pool;
 use crate::mesh::Mesh;
 use crate::outbound::udp::{self, UdpWay};
-use crate::outbound::{Destination, Way, entry};
+use crate::outbound::{Destination, Inlet, entry};
 use crate::plane::Plane;
 use names::Names;
 
@@ -59,6 +59,8 @@ pub(crate) type VipConnection = (std::net::TcpStream, SocketAddrV4);
 pub(crate) struct UdpInlet {
     pub(crate) socket: std::net::UdpSocket,
     pub(crate) destination: Destination,
+    /// Whoever sends here speaks for this service.
+    pub(crate) source: Option<ServiceName>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -73,8 +75,7 @@ pub(crate) struct ShardPlan {
     pub(crate) quic: ShardSocket,
     /// The address to dial from.
     pub(crate) local: IpAddr,
-    pub(crate) ways: Vec<(std::net::TcpListener, Way)>,
-    pub(crate) captured: Option<std::net::TcpListener>,
+    pub(crate) ways: Vec<(std::net::TcpListener, Inlet)>,
     pub(crate) vips: mpsc::Receiver<VipConnection>,
     /// Addresses of datagrams from the beginning, and those that come.
     pub(crate) udp: Vec<UdpInlet>,
@@ -120,22 +121,7 @@ pub(crate) fn start(plan: ShardPlan) -> Result<(JoinHandle<()>, Pool), ShardErro
 }
 
 async fn run(plan: ShardPlan, ready: &std::sync::mpsc::Sender<Result<Pool, String>>) {
-    let ShardPlan {
-        index: _,
-        places,
-        plane,
-        tls,
-        limits,
-        quic,
-        local,
-        ways,
-        captured,
-        vips,
-        udp,
-        udp_vips,
-        mesh,
-        stop,
-    } = plan;
+    let ShardPlan { index: _, places, plane, tls, limits, quic, local, ways, vips, udp, udp_vips, mesh, stop } = plan;
     let bound = Listener::start(quic, &tls, &limits)
         .map_err(|error| error.to_string())
         .and_then(|listener| Ok((listener, Dialer::bind(local, &tls, &limits).map_err(|error| error.to_string())?)));
@@ -155,13 +141,10 @@ async fn run(plan: ShardPlan, ready: &std::sync::mpsc::Sender<Result<Pool, Strin
         names: Names::default(),
         rng: Mutex::new(SmallRng::from_rng(&mut rand::rng())),
     });
-    for (listener, way) in ways {
+    for (listener, inlet) in ways {
         tokio::spawn(entry::accept(Arc::clone(&shard), listener, move |shard, stream| {
-            entry::serve(shard, stream, way.clone())
+            entry::serve(shard, stream, inlet.clone())
         }));
-    }
-    if let Some(listener) = captured {
-        tokio::spawn(entry::accept(Arc::clone(&shard), listener, entry::serve_captured));
     }
     tokio::spawn(take_vips(Arc::clone(&shard), vips));
     for inlet in udp {
@@ -221,8 +204,8 @@ async fn take_vips(shard: Arc<Shard>, mut vips: mpsc::Receiver<VipConnection>) {
 }
 
 fn take_udp(shard: &Arc<Shard>, inlet: UdpInlet) {
-    let UdpInlet { socket, destination, stop } = inlet;
-    match UdpWay::new(socket, destination) {
+    let UdpInlet { socket, destination, source, stop } = inlet;
+    match UdpWay::new(socket, destination, source) {
         Ok(way) => {
             let serving = udp::serve(Arc::clone(shard), Arc::new(way));
             tokio::spawn(async move { stop.run_until_cancelled(serving).await });

@@ -10,7 +10,9 @@ pub struct NodeConfig {
     directory: PathBuf,
     keys: Table,
     services: Vec<ServiceConfig>,
-    listeners: Vec<(String, String)>,
+    listeners: Vec<Table>,
+    /// Services that the certificate names beside those that are offered.
+    others: Vec<String>,
 }
 
 /// A `[[service]]` in the making.
@@ -20,7 +22,8 @@ pub struct ServiceConfig(Table);
 impl NodeConfig {
     pub(super) fn new(name: &str, host: &Host, seeds: &[String]) -> Self {
         let directory = host.directory().to_owned();
-        let mut config = Self { directory, keys: Table::new(), services: Vec::new(), listeners: Vec::new() };
+        let mut config =
+            Self { directory, keys: Table::new(), services: Vec::new(), listeners: Vec::new(), others: Vec::new() };
         let path = |name: &str| host.directory().join(name).display().to_string();
         config
             .set("node.name", name)
@@ -55,7 +58,23 @@ impl NodeConfig {
 
     /// Adds an explicit listener for a service.
     pub fn listener(&mut self, address: &str, service: &str) -> &mut Self {
-        self.listeners.push((address.to_owned(), service.to_owned()));
+        let table = [("address", address), ("service", service)].map(|(key, text)| (key.to_owned(), Value::from(text)));
+        self.listeners.push(table.into_iter().collect());
+        self
+    }
+
+    /// Adds one whose callers speak for a service.
+    pub fn listener_of(&mut self, address: &str, service: &str, source: &str) -> &mut Self {
+        self.listener(address, service);
+        if let Some(listener) = self.listeners.last_mut() {
+            listener.insert("source".to_owned(), source.into());
+        }
+        self.may_run(source)
+    }
+
+    /// Has the certificate name a service that is not offered.
+    pub fn may_run(&mut self, service: &str) -> &mut Self {
+        self.others.push(service.to_owned());
         self
     }
 
@@ -70,21 +89,15 @@ impl NodeConfig {
     }
 
     pub(super) fn service_names(&self) -> impl Iterator<Item = &str> {
-        self.services.iter().filter_map(|service| service.0.get("name")?.as_str())
+        let offered = self.services.iter().filter_map(|service| service.0.get("name")?.as_str());
+        offered.chain(self.others.iter().map(String::as_str))
     }
 
     /// The file's text.
     pub fn to_toml(&self) -> String {
         let mut file = self.keys.clone();
         let services = self.services.iter().map(|service| Value::Table(service.0.clone()));
-        let listeners = self.listeners.iter().map(|(address, service)| {
-            Value::Table(
-                [("address", address), ("service", service)]
-                    .map(|(k, v)| (k.into(), Value::from(v.as_str())))
-                    .into_iter()
-                    .collect(),
-            )
-        });
+        let listeners = self.listeners.iter().map(|listener| Value::Table(listener.clone()));
         file.insert("service".to_owned(), services.collect::<Vec<_>>().into());
         file.insert("listener".to_owned(), listeners.collect::<Vec<_>>().into());
         file.to_string()
@@ -92,6 +105,12 @@ impl NodeConfig {
 }
 
 impl ServiceConfig {
+    /// Sets a key.
+    pub fn set(&mut self, key: &str, value: impl Into<Value>) -> &mut Self {
+        self.0.insert(key.to_owned(), value.into());
+        self
+    }
+
     /// The port callers use.
     pub fn port(&mut self, port: u16) -> &mut Self {
         self.0.insert("port".to_owned(), i64::from(port).into());

@@ -1,35 +1,28 @@
 //! Everything that a node listens on, bound before anything of it runs.
 
-use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::path::Path;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Instant;
 
-use socket2::{Domain, Socket, Type};
-use starling_proto::Protocol;
 use starling_transport::{BindError, Port, ShardSocket};
-use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, WayReport};
-use crate::config::{Config, ConfigError, Key, Listen, Loaded};
-use crate::dns::{DnsServer, Upstreams, VipRange, VipTable, Zone};
-use crate::ingress::Visit;
-use crate::outbound::entry::bind_shared;
-use crate::outbound::{Destination, Way};
+use crate::config::{Config, ConfigError, Key, Loaded};
+use crate::dns::VipRange;
+use crate::outbound::Inlet;
 use crate::shard::UdpInlet;
 use crate::telemetry::{SpanExporter, Telemetry, TelemetryError};
 
-use super::{StartError, edge};
+use super::StartError;
+use super::ways::Outpost;
 
-/// Where the host's own resolvers stand.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// What is said of a listener that is as it should be.
+pub(super) const BOUND: &str = "bound";
 
 /// The sockets of one shard.
 pub(super) struct Sockets {
     pub(super) quic: ShardSocket,
-    pub(super) ways: Vec<(TcpListener, Way)>,
-    pub(super) captured: Option<TcpListener>,
+    pub(super) ways: Vec<(TcpListener, Inlet)>,
     pub(super) udp: Vec<UdpInlet>,
 }
 
@@ -39,9 +32,12 @@ pub(super) struct Bound {
     pub(super) vip_range: VipRange,
     pub(super) admin: admin::Server,
     pub(super) ways: Vec<WayReport>,
+    /// Is IPv6 listened for on the capture port?
+    pub(super) captures_ipv6: bool,
+    pub(super) outposts: Vec<Outpost>,
 }
 
-fn problem(key: &Key, what: impl Into<String>, hint: impl Into<String>) -> StartError {
+pub(super) fn problem(key: &Key, what: impl Into<String>, hint: impl Into<String>) -> StartError {
     StartError::Config(ConfigError::from(key.problem(what, hint)))
 }
 
@@ -65,127 +61,38 @@ impl Bound {
         let admin = admin::Server::bind(&config.admin)
             .map_err(|error| problem(&loaded.key(error.key()), error.to_string(), error.hint()))?;
         let sockets = quic.into_sockets().into_iter();
-        let shards = sockets.map(|quic| Sockets { quic, ways: Vec::new(), captured: None, udp: Vec::new() }).collect();
-        let mut bound = Self { shards, vip_range, admin, ways: Vec::new() };
+        let shards = sockets.map(|quic| Sockets { quic, ways: Vec::new(), udp: Vec::new() }).collect();
+        let (ways, outposts) = (Vec::new(), Vec::new());
+        let mut bound = Self { shards, vip_range, admin, ways, captures_ipv6: false, outposts };
         bound.ways_in(loaded)?;
         Ok(bound)
     }
 
-    fn ways_in(&mut self, loaded: &Loaded) -> Result<(), StartError> {
-        let config = &loaded.config;
-        for (index, listener) in config.listeners.iter().enumerate() {
-            let destination = Destination { service: listener.service.clone(), port: 0 };
-            if listener.protocol == Some(Protocol::Udp) {
-                self.datagrams(listener.address, &destination, &loaded.listener_key(index))?;
-                continue;
-            }
-            let way = Way::To { destination, protocol: listener.protocol };
-            let listen = Listen { address: listener.address, given: true };
-            let name = format!("listener {}", listener.service);
-            let sockets = self.listen(&name, listen, &loaded.listener_key(index))?;
-            self.shards.iter_mut().zip(sockets).for_each(|(shard, socket)| shard.ways.push((socket, way.clone())));
-        }
-        for (index, ingress) in edge::ingresses(loaded)?.into_iter().enumerate() {
-            let key = loaded.ingress_key(index);
-            let listen = Listen { address: config.ingresses[index].address, given: true };
-            let way = Way::Ingress(Visit { ingress: Arc::new(ingress), peer: None });
-            let sockets = self.listen("ingress", listen, &key)?;
-            self.shards.iter_mut().zip(sockets).for_each(|(shard, socket)| shard.ways.push((socket, way.clone())));
-        }
-        if let Some(http) = config.proxy.http {
-            let sockets = self.listen("proxy.http", http, &loaded.key("proxy.http"))?;
-            self.shards.iter_mut().zip(sockets).for_each(|(shard, socket)| shard.ways.push((socket, Way::Proxy)));
-        }
-        if let Some(capture) = config.capture.listen {
-            let sockets = self.listen("capture.listen", capture, &loaded.key("capture.listen"))?;
-            self.shards.iter_mut().zip(sockets).for_each(|(shard, socket)| shard.captured = Some(socket));
-        }
-        Ok(())
+    /// How many shards there are.
+    pub(super) fn shard_count(&self) -> usize {
+        self.shards.len()
     }
 
-    /// One socket for each shard: the system keeps the datagrams of one program's socket on one of them.
-    fn datagrams(&mut self, address: SocketAddr, destination: &Destination, key: &Key) -> Result<(), StartError> {
-        let bound = bind_udp(address, self.shards.len()).map_err(|error| {
-            let what = format!("cannot listen on {address} over UDP: {error}");
-            problem(key, what, "choose another address, or stop the program that has it")
-        })?;
-        for (shard, socket) in self.shards.iter_mut().zip(bound) {
-            let stop = CancellationToken::new();
-            shard.udp.push(UdpInlet { socket, destination: destination.clone(), stop });
-        }
-        let name = format!("listener {}", destination.service);
-        self.ways.push(WayReport { name, address, state: "bound".to_owned() });
-        Ok(())
+    /// Is this address listened on?
+    pub(super) fn is_bound(&self, address: SocketAddr) -> bool {
+        self.ways.iter().any(|way| way.address == address && way.state == BOUND)
     }
 
-    /// One socket for each shard. None if nobody asked for this address and it is taken.
-    fn listen(&mut self, name: &str, listen: Listen, key: &Key) -> Result<Vec<TcpListener>, StartError> {
-        let Listen { address, given } = listen;
-        let report = |state: String| WayReport { name: name.to_owned(), address, state };
-        match bind_for_all(address, self.shards.len()) {
-            Ok(sockets) => {
-                self.ways.push(report("bound".to_owned()));
-                Ok(sockets)
-            }
-            Err(error) if given => {
-                let what = format!("cannot listen on {address}: {error}");
-                Err(problem(key, what, "choose another address, or stop the program that has it"))
-            }
-            Err(error) => {
-                tracing::warn!(%address, %error, "{name} is done without: its default address is not to be had");
-                self.ways.push(report(error.to_string()));
-                Ok(Vec::new())
-            }
-        }
+    /// Gives each shard its socket of datagrams.
+    pub(super) fn add_udp(&mut self, name: &str, address: SocketAddr, inlets: Vec<UdpInlet>) {
+        self.ways.push(WayReport { name: name.to_owned(), address, state: BOUND.to_owned() });
+        self.shards.iter_mut().zip(inlets).for_each(|(shard, inlet)| shard.udp.push(inlet));
+    }
+
+    /// Gives each shard its socket of a listener.
+    pub(super) fn add(&mut self, name: &str, address: SocketAddr, sockets: Vec<TcpListener>, inlet: &Inlet) {
+        self.ways.push(WayReport { name: name.to_owned(), address, state: BOUND.to_owned() });
+        self.shards.iter_mut().zip(sockets).for_each(|(shard, socket)| shard.ways.push((socket, inlet.clone())));
     }
 
     pub(super) fn take_shards(&mut self) -> Vec<Sockets> {
         std::mem::take(&mut self.shards)
     }
-
-    /// Binds the DNS server, which needs the table of addresses.
-    pub(super) async fn dns(&mut self, loaded: &Loaded, vips: &Arc<VipTable>) -> Result<Option<DnsServer>, StartError> {
-        let Some(Listen { address, given }) = loaded.config.dns.listen else { return Ok(None) };
-        let key = loaded.key("dns.listen");
-        let zone = Zone::try_new(&loaded.config.dns.suffix, Arc::clone(vips))
-            .map_err(|error| problem(&loaded.key("dns.suffix"), error.to_string(), "leave it out for \"mesh\""))?;
-        let upstreams = Upstreams::system(Path::new(RESOLV_CONF), self.vip_range);
-        let report = |state: String| WayReport { name: "dns.listen".to_owned(), address, state };
-        match DnsServer::bind(address, zone, upstreams).await {
-            Ok(server) => {
-                self.ways.push(report("bound".to_owned()));
-                Ok(Some(server))
-            }
-            Err(error) if given => {
-                let what = format!("cannot listen on {address}: {error}");
-                Err(problem(&key, what, "choose another address, or stop the program that has it"))
-            }
-            Err(error) => {
-                tracing::warn!(%address, %error, "dns.listen is done without: its default address is not to be had");
-                self.ways.push(report(error.to_string()));
-                Ok(None)
-            }
-        }
-    }
-}
-
-fn bind_udp(address: SocketAddr, shards: usize) -> io::Result<Vec<UdpSocket>> {
-    drop(UdpSocket::bind(address)?);
-    let bind = |_| {
-        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
-        socket.set_reuse_port(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        Ok(socket.into())
-    };
-    (0..shards).map(bind).collect()
-}
-
-/// Binds an address for each of `shards`.
-fn bind_for_all(address: SocketAddr, shards: usize) -> io::Result<Vec<TcpListener>> {
-    // Without SO_REUSEPORT, so that another node of the same user is noticed and not shared with.
-    drop(TcpListener::bind(address)?);
-    (0..shards).map(|_| bind_shared(address)).collect()
 }
 
 pub(super) fn telemetry(loaded: &Loaded) -> Result<(Arc<Telemetry>, Option<SpanExporter>), StartError> {

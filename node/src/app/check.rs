@@ -45,6 +45,7 @@ impl State {
             counts: self.mesh.counts(),
             offered: self.plane.offers.iter().count(),
             refusing,
+            looped: self.plane.passed.looped(),
             gossip: self.config.mesh.address().gossip(),
             survey,
         };

@@ -1,10 +1,12 @@
 //! What the mesh side and the data side tell each other while the node runs.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use starling_gossip::View;
 use starling_proto::mesh::v1;
+use starling_proto::{Endpoint, ServiceName};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -29,11 +31,21 @@ pub(super) async fn view(plane: Arc<Plane>, mut views: watch::Receiver<Arc<View>
                 "dns.vip_range is full: services got no address; choose a larger range"
             );
         }
+        plane.vips.set_ports(ports(&view));
         plane.clusters.rcu(|clusters| clusters.rebuild(&view.services));
         if views.changed().await.is_err() {
             return;
         }
     }
+}
+
+/// On which ports callers reach each service.
+fn ports(view: &View) -> BTreeMap<ServiceName, Vec<u16>> {
+    let of = |endpoints: &[Endpoint]| {
+        let ports: BTreeSet<u16> = endpoints.iter().map(|endpoint| endpoint.port).collect();
+        ports.into_iter().collect()
+    };
+    view.services.iter().map(|(service, endpoints)| (service.clone(), of(endpoints))).collect()
 }
 
 /// Tells the mesh how busy this node is, when that has changed.

@@ -55,7 +55,7 @@ pub(super) async fn serve(
                     let stop = CancellationToken::new();
                     // All flows to one address stay on one shard, which knows them.
                     let shard = usize::from(address.ip().octets()[3]) % shards.len().max(1);
-                    let inlet = UdpInlet { socket, destination, stop: stop.clone() };
+                    let inlet = UdpInlet { socket, destination, source: None, stop: stop.clone() };
                     if shards.get(shard).is_some_and(|shard| shard.try_send(inlet).is_ok()) {
                         open.insert(address, stop);
                     }

@@ -1,9 +1,12 @@
+use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 
 use super::resolver::{ResolverError, ResolverKind, ResolverPaths};
 use super::ruleset::{self, NftError};
+use super::selection::{Selection, Standing};
 use crate::dns::VipRange;
+use crate::netns::Netns;
 
 /// What to capture, and where to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +21,10 @@ pub struct CaptureConfig {
     pub suffix: String,
     /// Where to make the resolver entry; none to leave the host's resolver alone.
     pub resolver: Option<ResolverPaths>,
+    /// What is captured beside the VIPs.
+    pub selection: Selection,
+    /// The network namespace to do it in; none for this one. The resolver of another is left alone.
+    pub netns: Option<PathBuf>,
     /// The program `nft`.
     pub nft: PathBuf,
 }
@@ -38,6 +45,8 @@ pub struct Report {
 pub struct Status {
     /// Is the redirect there? Seeing it takes privilege; [`super::redirect_works`] does not.
     pub redirect: Result<bool, NftError>,
+    /// What else is captured or shut, where that can be seen.
+    pub standing: Standing,
     /// Is the resolver entry there? None if the resolver is left alone.
     pub resolver: Option<Result<bool, ResolverError>>,
 }
@@ -59,6 +68,14 @@ pub enum CaptureError {
     /// The resolver entry.
     #[error(transparent)]
     Resolver(#[from] ResolverError),
+    /// The namespace.
+    #[error("the namespace '{}' cannot be entered: {source}", path.display())]
+    Namespace {
+        /// Its path.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
 }
 
 impl Default for CaptureConfig {
@@ -69,6 +86,8 @@ impl Default for CaptureConfig {
             dns: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5391),
             suffix: "mesh".to_owned(),
             resolver: Some(ResolverPaths::default()),
+            selection: Selection::default(),
+            netns: None,
             nft: find_nft(),
         }
     }
@@ -91,9 +110,9 @@ pub fn install(config: &CaptureConfig) -> Result<Report, CaptureError> {
             return Err(CaptureError::Address { key, address });
         }
     }
-    ruleset::load(&config.nft, config)?;
+    within(config, |config| ruleset::load(&config.nft, config))??;
     let nameserver = config.range.dns_address();
-    match config.resolver.as_ref().map(|resolver| resolver.install(&config.suffix, nameserver)).transpose() {
+    match config.resolver().map(|resolver| resolver.install(&config.suffix, nameserver)).transpose() {
         Ok(resolver) => Ok(Report { range: config.range, nameserver, resolver }),
         Err(error) => {
             // The first error is the one to tell.
@@ -106,17 +125,46 @@ pub fn install(config: &CaptureConfig) -> Result<Report, CaptureError> {
 /// Removes what [`install`] did, from whichever state the host is in; both parts are tried.
 pub fn uninstall(config: &CaptureConfig) -> Result<(), CaptureError> {
     // The entry first: names must not be asked for where nobody answers.
-    let resolver = config.resolver.as_ref().map_or(Ok(()), ResolverPaths::uninstall);
-    ruleset::unload(&config.nft)?;
+    let resolver = config.resolver().map_or(Ok(()), ResolverPaths::uninstall);
+    match within(config, |config| ruleset::unload(&config.nft)) {
+        // With a namespace its rules are gone too.
+        Err(CaptureError::Namespace { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+        unloaded => unloaded??,
+    }
     Ok(resolver?)
 }
 
 /// What of [`install`] stands on this host.
 pub fn status(config: &CaptureConfig) -> Status {
-    Status {
-        redirect: ruleset::is_loaded(&config.nft),
-        resolver: config.resolver.as_ref().map(ResolverPaths::is_installed),
+    let found = within(config, |config| ruleset::standing(&config.nft));
+    let found = found.map_err(|error| NftError::Failed(error.to_string())).and_then(|found| found);
+    let (redirect, standing) = match found {
+        Ok((redirect, standing)) => (Ok(redirect), standing),
+        Err(error) => (Err(error), Standing::default()),
+    };
+    Status { redirect, standing, resolver: config.resolver().map(ResolverPaths::is_installed) }
+}
+
+/// The rules that [`install`] would load, as nft reads them (`nft -j -f -`). Nothing is changed.
+pub fn rules(config: &CaptureConfig) -> String {
+    ruleset::text(config)
+}
+
+impl CaptureConfig {
+    fn resolver(&self) -> Option<&ResolverPaths> {
+        self.resolver.as_ref().filter(|_| self.netns.is_none())
     }
+}
+
+/// Does something in the namespace that is meant.
+fn within<R: Send + 'static>(
+    config: &CaptureConfig,
+    work: impl FnOnce(&CaptureConfig) -> R + Send + 'static,
+) -> Result<R, CaptureError> {
+    let Some(path) = &config.netns else { return Ok(work(config)) };
+    let failed = |source| CaptureError::Namespace { path: path.clone(), source };
+    let config = config.clone();
+    Netns::enter(path).and_then(|netns| netns.run(move || work(&config))).map_err(failed)
 }
 
 #[cfg(test)]

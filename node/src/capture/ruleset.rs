@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::CaptureConfig;
+use super::selection::{self, Standing};
 
 /// Our own table: nothing else in the host's firewall is touched.
 const FAMILY: &str = "ip";
@@ -44,6 +45,9 @@ struct Document {
 enum Verb {
     Add(Object),
     Delete(Object),
+    /// Of the other table, whose rules depend on what was chosen.
+    #[serde(untagged)]
+    Other(Value),
 }
 
 #[derive(Serialize)]
@@ -116,22 +120,29 @@ struct Prefix {
     len: u8,
 }
 
-/// Puts our table in, in place of an older one: in one step, so that no connection slips between them.
+/// Puts our tables in, in place of older ones: in one step, so that no connection slips between them.
 pub(super) fn load(nft: &Path, config: &CaptureConfig) -> Result<(), NftError> {
     run(nft, &document(config))
 }
 
-/// Takes our table out; nothing happens where there is none.
+/// Takes our tables out; nothing happens where there is none.
 pub(super) fn unload(nft: &Path) -> Result<(), NftError> {
     // Deleting what does not exist is an error; adding what exists is none.
-    run(nft, &Document { nftables: vec![Verb::Add(table()), Verb::Delete(table())] })
+    let mut commands = vec![Verb::Add(table()), Verb::Delete(table())];
+    commands.extend(selection::removal().map(Verb::Other));
+    run(nft, &Document { nftables: commands })
 }
 
-/// Is our redirect there?
-pub(super) fn is_loaded(nft: &Path) -> Result<bool, NftError> {
+/// Is our redirect of the VIPs there, and what else of ours?
+pub(super) fn standing(nft: &Path) -> Result<(bool, Standing), NftError> {
     let output = spawn(nft, &["-j", "list", "ruleset"], &[])?;
     let ruleset: Value = serde_json::from_slice(&output.stdout).map_err(|error| NftError::Failed(error.to_string()))?;
-    Ok(has_redirect(&ruleset))
+    Ok((has_redirect(&ruleset), Standing::of(&ruleset)))
+}
+
+/// What `nft -j -f -` would be given.
+pub(super) fn text(config: &CaptureConfig) -> String {
+    serde_json::to_string_pretty(&document(config)).unwrap_or_default()
 }
 
 fn has_redirect(ruleset: &Value) -> bool {
@@ -153,6 +164,7 @@ fn document(config: &CaptureConfig) -> Document {
     ];
     let mut commands = vec![Verb::Add(table()), Verb::Delete(table()), Verb::Add(table()), Verb::Add(chain())];
     commands.extend(rules.map(Verb::Add));
+    commands.extend(config.selection.commands(config.listen.port()).into_iter().map(Verb::Other));
     Document { nftables: commands }
 }
 

@@ -55,6 +55,7 @@ pub(super) fn identity(loaded: &mut Loaded) -> Result<Identity, ConfigError> {
         ConfigError::from(loaded.key("identity.dir").problem(error.to_string(), hint))
     })?;
     loaded.attest(&identity)?;
+    loaded.check_here()?;
     Ok(identity)
 }
 

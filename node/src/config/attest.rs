@@ -33,12 +33,22 @@ impl Loaded {
         } else {
             name.clone_into(&mut self.config.node.name);
         }
-        let services = self.config.services.iter().enumerate().map(|(index, it)| (&it.name, self.service_key(index)));
-        let egresses = self.config.egresses.iter().enumerate().map(|(index, it)| (&it.name, self.egress_key(index)));
-        for (service, key) in services.chain(egresses) {
+        let offered = self.config.services.iter().map(|service| &service.name);
+        let keys = self.services.iter().map(|keys| &keys.name);
+        let said = self.config.listeners.iter().filter_map(|listener| listener.source.as_ref());
+        let said_keys = self.listeners.iter().filter_map(|keys| keys.source.as_ref());
+        let namespaces = self.config.capture.namespaces.iter().map(|namespace| &namespace.source);
+        let namespace_keys = self.namespaces.iter().map(|keys| &keys.source);
+        let outside = self.config.egresses.iter().map(|egress| &egress.name).zip(&self.egresses);
+        let visitors = self.config.ingresses.iter().zip(&self.ingresses);
+        let visitors = visitors.filter_map(|(ingress, key)| Some((ingress.source.as_ref()?, key)));
+        let all = offered.zip(keys).chain(outside).map(|named| ("run", named));
+        let spoken =
+            said.zip(said_keys).chain(visitors).chain(namespaces.zip(namespace_keys)).map(|named| ("speak for", named));
+        for (verb, (service, key)) in all.chain(spoken) {
             if !certificate.may_run(service) {
                 let allowed = certificate.services();
-                let what = format!("the certificate does not let this node run '{service}'; it names {allowed}");
+                let what = format!("the certificate does not let this node {verb} '{service}'; it names {allowed}");
                 let hint = format!(
                     "issue it anew with all its services: starling ca issue --name {name} --service {service} (and one --service for each other) --dir CA --out {} --force",
                     self.config.identity.dir.display()

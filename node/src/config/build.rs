@@ -1,10 +1,8 @@
 //! From what was written to what is meant: a [`Config`] or all its errors.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 
-use starling_proto::ServiceName;
 use starling_transport::MAX_SHARDS;
 
 use super::problem::{ConfigError, Key, Place, Problem};
@@ -12,14 +10,10 @@ use super::raw::{Raw, RawConfig, Table, Value};
 use super::read::{self, Wrong, wrong};
 use super::section::{Keyed, Ledger, Section, close_root};
 use super::{
-    Admin, Capture, Config, Defaults, Dns, Host, Identity, Limits, Listen, Listener, Loaded, Log, Mesh, Node, Proxy,
-    Seed, Service, Telemetry, claim, default, edge,
+    Admin, Capture, Config, Defaults, Dns, Host, Identity, Limits, Listen, Loaded, Log, Mesh, Node, Proxy, Seed,
+    Telemetry, Unknown, claim, default, edge, repeated,
 };
 use crate::dns::VipRange;
-
-/// A record of the catalog has at most 4 KiB.
-const LABELS_MAX: usize = 16;
-const LABEL_BYTES_MAX: usize = 200;
 
 /// `unknown`: variables and flags that name no key, told with what else is wrong.
 pub(super) fn build(
@@ -38,14 +32,22 @@ pub(super) fn build(
     let admin = admin(&ledger, &mut root);
     let dns = dns(&ledger, &mut root);
     let mut section = Section::open(&ledger, &mut root, "proxy");
-    let proxy = Proxy { http: listen(&mut section, "http", default::PROXY_HTTP) };
+    let proxy = Proxy {
+        http: listen(&mut section, "http", default::PROXY_HTTP),
+        socks5: listen(&mut section, "socks5", default::PROXY_SOCKS5),
+    };
     section.close();
-    let (services, service_keys) = services(&ledger, &mut root, &dns.suffix);
-    let (listeners, listener_keys) = listeners(&ledger, &mut root, &dns.suffix);
+    let (services, service_keys) = repeated::services(&ledger, &mut root, &dns.suffix);
+    let (listeners, listener_keys) = repeated::listeners(&ledger, &mut root, &dns.suffix);
     let (ingresses, ingress_keys) = edge::ingresses(&ledger, &mut root);
     let (egresses, egress_keys) = edge::egresses(&ledger, &mut root);
     let mut section = Section::open(&ledger, &mut root, "capture");
-    let capture = Capture { listen: listen(&mut section, "listen", default::CAPTURE_LISTEN) };
+    let (namespaces, namespace_keys) = repeated::namespaces(&mut section, &dns.suffix);
+    let capture = Capture {
+        listen: listen(&mut section, "listen", default::CAPTURE_LISTEN),
+        unknown: section.or("unknown", Unknown::Pass, read::unknown),
+        namespaces,
+    };
     section.close();
     let mut section = Section::open(&ledger, &mut root, "log");
     let log = Log {
@@ -83,16 +85,9 @@ pub(super) fn build(
     twice(&config, &ledger, &egress_keys);
     let (problems, keys) = ledger.close();
     ConfigError::check(unknown.into_iter().chain(problems).collect())?;
-    let services = service_keys.into_iter().map(|keys| keys.name).collect();
-    Ok(Loaded {
-        config,
-        keys,
-        fallback,
-        services,
-        listeners: listener_keys,
-        ingresses: ingress_keys,
-        egresses: egress_keys,
-    })
+    let (services, listeners, namespaces) = (service_keys, listener_keys, namespace_keys);
+    let (ingresses, egresses) = (ingress_keys, egress_keys);
+    Ok(Loaded { config, keys, fallback, services, listeners, ingresses, egresses, namespaces })
 }
 
 fn node(ledger: &Ledger, root: &mut Table, host: &Host) -> Node {
@@ -284,39 +279,6 @@ fn limits(ledger: &Ledger, root: &mut Table) -> Limits {
     limits
 }
 
-/// Where the parts of a `[[service]]` stand.
-pub(super) struct ServiceKeys {
-    pub(super) name: Key,
-    pub(super) address: Key,
-}
-
-fn services(ledger: &Ledger, root: &mut Table, suffix: &str) -> (Vec<Service>, Vec<ServiceKeys>) {
-    let mut known: BTreeMap<ServiceName, Key> = BTreeMap::new();
-    let mut services = Vec::new();
-    for mut section in Section::open_all(ledger, root, "service") {
-        let name = section.require("name", "write the name that callers use, such as name = \"orders\"", read::service);
-        let address = section.require("address", "write where it listens, such as address = \"127.0.0.1:8080\"", local);
-        let protocol = section.or("protocol", starling_proto::Protocol::Http, read::protocol);
-        let port = section.take("port", read::port).map(|keyed| keyed.value);
-        let labels = section.or("labels", BTreeMap::new(), labels);
-        section.close();
-        let (Some(name), Some(address)) = (name, address) else { continue };
-        check_name(ledger, &name.key, &name.value, suffix);
-        if let Some(first) = known.get(&name.value) {
-            let what = format!("'{}' is offered already by {} ({})", name.value, first.path, first.place);
-            ledger.report(name.key.problem(what, "give it another name; a node offers one instance of a service"));
-        } else {
-            known.insert(name.value.clone(), name.key.clone());
-        }
-        let port = port.unwrap_or(address.value.port());
-        services.push((
-            Service { name: name.value, address: address.value, protocol, port, labels },
-            ServiceKeys { name: name.key, address: address.key },
-        ));
-    }
-    services.into_iter().unzip()
-}
-
 /// A name outside cannot be one of this node's own as well.
 fn twice(config: &Config, ledger: &Ledger, keys: &[Key]) {
     for (index, egress) in config.egresses.iter().enumerate() {
@@ -327,59 +289,4 @@ fn twice(config: &Config, ledger: &Ledger, keys: &[Key]) {
             ledger.report(keys[index].problem(what, "give it another name"));
         }
     }
-}
-
-/// `orders.mesh` is what callers write for `orders`; as a service it would be `orders` in the namespace `mesh`.
-fn check_name(ledger: &Ledger, key: &Key, service: &ServiceName, suffix: &str) {
-    if service.namespace() == suffix {
-        let what = format!("'{service}' would be service {} in a namespace called {suffix}", service.name());
-        let hint = format!("did you mean \"{}\"? .{suffix} is dns.suffix, for callers to append", service.name());
-        ledger.report(key.problem(what, hint));
-    }
-}
-
-fn local(raw: &Raw) -> Result<SocketAddr, Wrong> {
-    let address = read::address(raw)?;
-    if address.ip().is_unspecified() {
-        let meant = SocketAddr::new(
-            if address.is_ipv4() { IpAddr::from([127, 0, 0, 1]) } else { IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]) },
-            address.port(),
-        );
-        return Err(wrong(format!("{address} is no address to connect to"), format!("did you mean \"{meant}\"?")));
-    }
-    Ok(address)
-}
-
-fn labels(raw: &Raw) -> Result<BTreeMap<String, String>, Wrong> {
-    const HINT: &str = "write labels = { version = \"v1\" }";
-    let Value::Table(table) = &raw.value else {
-        return Err(wrong(format!("expected a table, found {}", raw.value.kind()), HINT));
-    };
-    if table.len() > LABELS_MAX {
-        return Err(wrong(format!("has {} labels", table.len()), format!("at most {LABELS_MAX} are carried")));
-    }
-    let label = |(key, raw): (&String, &Raw)| {
-        let value = read::text(raw).map_err(|Wrong { what, .. }| wrong(format!("'{key}': {what}"), HINT))?;
-        if key.len() + value.len() > LABEL_BYTES_MAX || key.chars().chain(value.chars()).any(char::is_control) {
-            let what = format!("'{key}' is too long or has control characters");
-            return Err(wrong(what, format!("a label has at most {LABEL_BYTES_MAX} bytes with its value")));
-        }
-        Ok((key.clone(), value.to_owned()))
-    };
-    table.iter().map(label).collect()
-}
-
-fn listeners(ledger: &Ledger, root: &mut Table, suffix: &str) -> (Vec<Listener>, Vec<Key>) {
-    let mut listeners = Vec::new();
-    for mut section in Section::open_all(ledger, root, "listener") {
-        let address =
-            section.require("address", "write where to listen, such as address = \"127.0.0.1:9001\"", read::address);
-        let service = section.require("service", "write where it leads, such as service = \"orders\"", read::service);
-        let protocol = section.take("protocol", read::protocol).map(|keyed| keyed.value);
-        section.close();
-        let (Some(address), Some(service)) = (address, service) else { continue };
-        check_name(ledger, &service.key, &service.value, suffix);
-        listeners.push((Listener { address: address.value, service: service.value, protocol }, address.key));
-    }
-    listeners.into_iter().unzip()
 }

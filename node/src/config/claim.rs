@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use starling_proto::Protocol;
 
-use super::build::ServiceKeys;
 use super::problem::Key;
+use super::repeated::{ListenerKeys, ServiceKeys};
 use super::section::Ledger;
 use super::{Config, Listen};
 
@@ -23,7 +23,13 @@ struct Claim {
     default: bool,
 }
 
-pub(super) fn check(config: &Config, ledger: &Ledger, services: &[ServiceKeys], listeners: &[Key], ingresses: &[Key]) {
+pub(super) fn check(
+    config: &Config,
+    ledger: &Ledger,
+    services: &[ServiceKeys],
+    listeners: &[ListenerKeys],
+    ingresses: &[Key],
+) {
     let claims = claims(config, ledger, listeners, ingresses);
     for (index, later) in claims.iter().enumerate() {
         let earlier = claims[..index].iter().find(|earlier| earlier.layer == later.layer && collide(earlier, later));
@@ -50,7 +56,7 @@ pub(super) fn check(config: &Config, ledger: &Ledger, services: &[ServiceKeys], 
     }
 }
 
-fn claims(config: &Config, ledger: &Ledger, listeners: &[Key], ingresses: &[Key]) -> Vec<Claim> {
+fn claims(config: &Config, ledger: &Ledger, listeners: &[ListenerKeys], ingresses: &[Key]) -> Vec<Claim> {
     let mesh = config.mesh.bind;
     let udp = |key: &str, port| {
         let key = ledger.key(key);
@@ -71,9 +77,10 @@ fn claims(config: &Config, ledger: &Ledger, listeners: &[Key], ingresses: &[Key]
     claim("dns.listen", config.dns.listen, Layer::Udp);
     claim("dns.listen", config.dns.listen, Layer::Tcp);
     claim("proxy.http", config.proxy.http, Layer::Tcp);
+    claim("proxy.socks5", config.proxy.socks5, Layer::Tcp);
     claim("capture.listen", config.capture.listen, Layer::Tcp);
-    claims.extend(config.listeners.iter().zip(listeners).map(|(listener, key)| Claim {
-        key: key.clone(),
+    claims.extend(config.listeners.iter().zip(listeners).map(|(listener, keys)| Claim {
+        key: keys.address.clone(),
         address: listener.address,
         layer: if listener.protocol == Some(Protocol::Udp) { Layer::Udp } else { Layer::Tcp },
         default: false,

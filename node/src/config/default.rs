@@ -27,6 +27,8 @@ pub const DNS_LISTEN: SocketAddr = loopback(5391);
 pub const DNS_SUFFIX: &str = "mesh";
 /// Beside the other ports of the node, and away from the proxies' usual 3128 and 8080.
 pub const PROXY_HTTP: SocketAddr = loopback(4140);
+/// The next one.
+pub const PROXY_SOCKS5: SocketAddr = loopback(4141);
 /// Where `starling capture install` redirects the VIP range to.
 pub const CAPTURE_LISTEN: SocketAddr = loopback(4150);
 /// Long enough for most pages, short enough that a stuck request gives its place back.

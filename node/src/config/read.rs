@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::problem::Source;
 use super::raw::{Raw, Value};
-use super::{AccessLog, Seed, schema};
+use super::{AccessLog, Seed, Unknown, User, schema};
 use crate::dns::{VipRange, VipRangeError};
 
 /// What is wrong with a value, and what to do about it.
@@ -297,6 +297,47 @@ pub(super) fn vip_range(raw: &Raw) -> Read<VipRange> {
         };
         wrong(format!("'{text}' {what}"), HINT)
     })
+}
+
+/// A user, by name or number.
+pub(super) fn user(raw: &Raw) -> Read<User> {
+    let number = match &raw.value {
+        Value::Integer(number) => Some(*number),
+        _ => text(raw)?.parse().ok(),
+    };
+    match number {
+        // The highest means "no user" to the system.
+        Some(id) => match u32::try_from(id) {
+            Ok(id) if id != u32::MAX => Ok(User::Id(id)),
+            _ => Err(wrong(format!("{id} is no user"), "write a user's name or number, such as \"web\" or 1000")),
+        },
+        None => Ok(User::Name(text(raw)?.to_owned())),
+    }
+}
+
+/// A path within the hierarchy of control groups.
+pub(super) fn cgroup(raw: &Raw) -> Read<PathBuf> {
+    const HINT: &str = "write it as `systemctl show -p ControlGroup UNIT` does, such as \"/system.slice/web.service\"";
+    let text = text(raw)?;
+    let path = Path::new(text);
+    let plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    if text.starts_with("/sys/fs/cgroup") {
+        let within = text.trim_start_matches("/sys/fs/cgroup");
+        return Err(wrong(format!("'{text}' is a path of files"), format!("did you mean \"{within}\"?")));
+    }
+    if !path.is_absolute() || !plain || path.components().count() < 2 {
+        return Err(wrong(format!("'{text}' is no control group"), HINT));
+    }
+    Ok(path.components().collect())
+}
+
+/// What to do with what is not of the mesh.
+pub(super) fn unknown(raw: &Raw) -> Read<Unknown> {
+    match text(raw)? {
+        "pass" => Ok(Unknown::Pass),
+        "refuse" => Ok(Unknown::Refuse),
+        other => Err(wrong(format!("'{other}' is neither of the two words"), "write \"pass\" or \"refuse\"")),
+    }
 }
 
 pub(super) fn level(raw: &Raw) -> Read<LevelFilter> {

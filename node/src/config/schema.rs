@@ -20,14 +20,14 @@ pub(super) const SECTIONS: &[Section] = &[
     one("identity", &["dir"]),
     one("admin", &["socket", "listen"]),
     one("dns", &["listen", "suffix", "vip_range"]),
-    Section { name: "proxy", repeated: false, keys: &["http"], later: &["socks5"] },
+    one("proxy", &["http", "socks5"]),
     Section {
         name: "service",
         repeated: true,
-        keys: &["name", "address", "protocol", "port", "labels"],
+        keys: &["name", "address", "protocol", "port", "labels", "user", "cgroup"],
         later: &["health"],
     },
-    Section { name: "listener", repeated: true, keys: &["address", "service", "protocol"], later: &[] },
+    Section { name: "listener", repeated: true, keys: &["address", "service", "protocol", "source"], later: &[] },
     Section {
         name: "ingress",
         repeated: true,
@@ -37,7 +37,8 @@ pub(super) const SECTIONS: &[Section] = &[
     Section { name: "ingress.tls", repeated: true, keys: &["cert", "key"], later: &[] },
     Section { name: "ingress.route", repeated: true, keys: &["host", "path", "service"], later: &[] },
     Section { name: "egress", repeated: true, keys: &["name", "address", "tls", "ca", "protocol", "port"], later: &[] },
-    one("capture", &["listen"]),
+    one("capture", &["listen", "unknown"]),
+    Section { name: "capture.namespace", repeated: true, keys: &["path", "source"], later: &[] },
     one("log", &["level", "access"]),
     one("telemetry", &["otlp", "sampling"]),
     one(

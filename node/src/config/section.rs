@@ -78,7 +78,8 @@ impl<'a> Section<'a> {
             ledger.report(key.problem(format!("expected [[{name}]], found {}", raw.value.kind()), hint()));
             Vec::new()
         };
-        let list = match root.remove(name) {
+        let word = name.rsplit('.').next().unwrap_or(name);
+        let list = match root.remove(word) {
             None => Vec::new(),
             Some(Raw { value: Value::List(list), .. }) => list,
             Some(raw) => not_a_list(raw),
@@ -95,6 +96,16 @@ impl<'a> Section<'a> {
             }
         };
         list.into_iter().filter_map(section).collect()
+    }
+
+    /// All sections `[[outer.name]]` of this one, `outer` being its own name.
+    pub(super) fn open_within(&mut self, name: &'static str) -> Vec<Self> {
+        Self::open_all(self.ledger, &mut self.table, name)
+    }
+
+    /// Where problems are told.
+    pub(super) const fn ledger(&self) -> &'a Ledger {
+        self.ledger
     }
 
     /// Takes a key; `None` if nobody wrote it or if it is wrong (which is then reported).

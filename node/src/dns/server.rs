@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use hickory_proto::op::ResponseCode;
-use metrics::Counter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::counts::Asked;
 use super::upstream::Answered;
-use super::{Upstreams, Verdict, Zone};
+use super::{DnsCounts, Upstreams, Verdict, Zone};
 
 /// A query larger than this is no question a program asks (RFC 6891 suggests 4096).
 const LARGEST_QUERY: usize = 4096;
@@ -40,18 +40,7 @@ struct Desk {
     upstreams: Upstreams,
     forwarding: Arc<Semaphore>,
     connections: Arc<Semaphore>,
-    counts: Counts,
-}
-
-/// `starling_dns_queries_total{result}`
-struct Counts {
-    answered: Counter,
-    no_name: Counter,
-    rejected: Counter,
-    forwarded: Counter,
-    unanswered: Counter,
-    foreign: Counter,
-    overload: Counter,
+    counts: Arc<DnsCounts>,
 }
 
 impl DnsServer {
@@ -61,15 +50,37 @@ impl DnsServer {
         tcp.set_reuseaddr(true)?;
         tcp.bind(address)?;
         let tcp = tcp.listen(128)?;
-        let udp = Arc::new(UdpSocket::bind(tcp.local_addr()?).await?);
+        let udp = UdpSocket::bind(tcp.local_addr()?).await?;
+        Self::new(tcp, udp, zone, upstreams)
+    }
+
+    /// Takes sockets that are bound already, to one address.
+    pub fn of_sockets(
+        tcp: std::net::TcpListener,
+        udp: std::net::UdpSocket,
+        zone: Zone,
+        upstreams: Upstreams,
+    ) -> io::Result<Self> {
+        tcp.set_nonblocking(true)?;
+        udp.set_nonblocking(true)?;
+        Self::new(TcpListener::from_std(tcp)?, UdpSocket::from_std(udp)?, zone, upstreams)
+    }
+
+    fn new(tcp: TcpListener, udp: UdpSocket, zone: Zone, upstreams: Upstreams) -> io::Result<Self> {
+        let upstreams = upstreams.but_not(udp.local_addr()?);
         let desk = Desk {
             zone,
             upstreams,
             forwarding: Arc::new(Semaphore::new(MOST_FORWARDED)),
             connections: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
-            counts: Counts::new(),
+            counts: Arc::default(),
         };
-        Ok(Self { udp, tcp, desk: Arc::new(desk) })
+        Ok(Self { udp: Arc::new(udp), tcp, desk: Arc::new(desk) })
+    }
+
+    /// What it counts.
+    pub fn counts(&self) -> Arc<DnsCounts> {
+        Arc::clone(&self.desk.counts)
     }
 
     /// Where it listens.
@@ -103,14 +114,14 @@ async fn serve_udp(socket: &Arc<UdpSocket>, desk: &Arc<Desk>) {
         }
         match desk.zone.handle(&buffer[..length], SystemTime::now()) {
             Verdict::Reply(reply, code) => {
-                desk.counts.of(code).increment(1);
-                send(socket, &reply, client).await;
+                desk.counts.on(Asked::of(code));
+                send(socket, &Zone::fit(reply, &buffer[..length]), client).await;
             }
-            Verdict::Ignore => desk.counts.rejected.increment(1),
+            Verdict::Ignore => desk.counts.on(Asked::Rejected),
             Verdict::Forward => {
                 let query = buffer[..length].to_vec();
                 let Ok(permit) = Arc::clone(&desk.forwarding).try_acquire_owned() else {
-                    desk.counts.overload.increment(1);
+                    desk.counts.on(Asked::Overload);
                     if let Some(reply) = Zone::refuse(&query, ResponseCode::ServFail) {
                         send(socket, &reply, client).await;
                     }
@@ -148,7 +159,7 @@ async fn serve_tcp(listener: &TcpListener, desk: &Arc<Desk>, stop: &Cancellation
             continue;
         }
         let Ok(permit) = Arc::clone(&desk.connections).try_acquire_owned() else {
-            desk.counts.overload.increment(1);
+            desk.counts.on(Asked::Overload);
             continue;
         };
         let (desk, stop) = (Arc::clone(desk), stop.clone());
@@ -164,7 +175,7 @@ impl Desk {
     fn is_local(&self, client: SocketAddr) -> bool {
         let local = client.ip().to_canonical().is_loopback();
         if !local {
-            self.counts.foreign.increment(1);
+            self.counts.on(Asked::Foreign);
         }
         local
     }
@@ -174,18 +185,18 @@ impl Desk {
         loop {
             let length = tokio::time::timeout(TCP_IDLE, stream.read_u16()).await??;
             if usize::from(length) > LARGEST_QUERY {
-                self.counts.rejected.increment(1);
+                self.counts.on(Asked::Rejected);
                 return Ok(());
             }
             query.resize(length.into(), 0);
             tokio::time::timeout(TCP_IDLE, stream.read_exact(&mut query)).await??;
             let reply = match self.zone.handle(&query, SystemTime::now()) {
                 Verdict::Reply(reply, code) => {
-                    self.counts.of(code).increment(1);
+                    self.counts.on(Asked::of(code));
                     reply
                 }
                 Verdict::Ignore => {
-                    self.counts.rejected.increment(1);
+                    self.counts.on(Asked::Rejected);
                     return Ok(());
                 }
                 Verdict::Forward => match self.forward(&query, true).await {
@@ -202,40 +213,17 @@ impl Desk {
     async fn forward(&self, query: &[u8], over_tcp: bool) -> Option<Vec<u8>> {
         match self.upstreams.ask(query, over_tcp).await {
             Answered::Reply(reply) => {
-                self.counts.forwarded.increment(1);
+                self.counts.on(Asked::Forwarded);
                 Some(reply)
             }
             Answered::NoReply => {
-                self.counts.unanswered.increment(1);
+                self.counts.on(Asked::Unanswered);
                 Zone::refuse(query, ResponseCode::ServFail)
             }
             Answered::NobodyToAsk => {
-                self.counts.rejected.increment(1);
+                self.counts.on(Asked::Rejected);
                 Zone::refuse(query, ResponseCode::Refused)
             }
-        }
-    }
-}
-
-impl Counts {
-    fn new() -> Self {
-        let counter = |result: &'static str| metrics::counter!("starling_dns_queries_total", "result" => result);
-        Self {
-            answered: counter("answered"),
-            no_name: counter("no_name"),
-            rejected: counter("rejected"),
-            forwarded: counter("forwarded"),
-            unanswered: counter("unanswered"),
-            foreign: counter("foreign"),
-            overload: counter("overload"),
-        }
-    }
-
-    fn of(&self, code: ResponseCode) -> &Counter {
-        match code {
-            ResponseCode::NoError => &self.answered,
-            ResponseCode::NXDomain => &self.no_name,
-            _ => &self.rejected,
         }
     }
 }

@@ -5,10 +5,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::UdpSocket;
 
 use super::VipRange;
 use crate::capture::ResolvConf;
+use crate::dial;
 
 /// How long one of the host's resolvers may take. Two of them fit into the 5 s that glibc waits for us.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -35,13 +36,34 @@ pub enum Upstreams {
 pub struct SystemResolvers {
     path: PathBuf,
     range: VipRange,
+    /// The servers count even if ours does not stand before them.
+    always: bool,
+    /// Where we listen: asked there, we would ask ourselves.
+    own: Option<SocketAddr>,
     read: Mutex<Option<(Instant, Vec<SocketAddr>)>>,
 }
 
 impl Upstreams {
     /// The host's own resolvers, as [`crate::capture::install`] leaves them in this file (`/etc/resolv.conf`).
     pub fn system(path: &Path, range: VipRange) -> Self {
-        Self::System(SystemResolvers { path: path.to_owned(), range, read: Mutex::new(None) })
+        Self::System(SystemResolvers { path: path.to_owned(), range, always: false, own: None, read: Mutex::new(None) })
+    }
+
+    /// The resolvers of this file, whether or not ours stands there: for another namespace's programs, who have a file of
+    /// their own.
+    pub fn of_host(path: &Path, range: VipRange) -> Self {
+        Self::System(SystemResolvers { path: path.to_owned(), range, always: true, own: None, read: Mutex::new(None) })
+    }
+
+    /// The same without the server itself, which listens there.
+    #[must_use]
+    pub(super) fn but_not(mut self, own: SocketAddr) -> Self {
+        match &mut self {
+            Self::Refuse => {}
+            Self::Servers(servers) => servers.retain(|server| !is_same(own, *server)),
+            Self::System(system) => system.own = Some(own),
+        }
+        self
     }
 
     /// Asks one server after another until one answers. None if there is none to ask or none answers.
@@ -54,17 +76,31 @@ impl Upstreams {
         if servers.is_empty() {
             return Answered::NobodyToAsk;
         }
+        let mut failure = None;
         for server in servers.into_iter().take(MOST_SERVERS) {
             let exchange =
                 async { if over_tcp { ask_by_tcp(server, query).await } else { ask_by_udp(server, query).await } };
             match tokio::time::timeout(PATIENCE, exchange).await {
+                // It could not find out, or does not want to: another may, as with the system's own resolver.
+                Ok(Ok(reply)) if is_failure(&reply) => failure = failure.or(Some(reply)),
                 Ok(Ok(reply)) => return Answered::Reply(reply),
                 Ok(Err(error)) => tracing::debug!(%server, %error, "a resolver of this host failed"),
                 Err(_) => tracing::debug!(%server, "a resolver of this host did not answer in time"),
             }
         }
-        Answered::NoReply
+        failure.map_or(Answered::NoReply, Answered::Reply)
     }
+}
+
+/// Would a question to `server` arrive at a socket bound to `own`?
+fn is_same(own: SocketAddr, server: SocketAddr) -> bool {
+    let same = own.ip() == server.ip() || (own.ip().is_unspecified() && server.ip().is_loopback());
+    same && own.port() == server.port()
+}
+
+/// SERVFAIL, NOTIMP or REFUSED.
+fn is_failure(reply: &[u8]) -> bool {
+    reply.get(3).is_some_and(|flags| matches!(flags & 0x0f, 2 | 4 | 5))
 }
 
 /// What came of asking.
@@ -81,7 +117,10 @@ impl SystemResolvers {
             Some((at, servers)) if at.elapsed() < REREAD_AFTER => servers.clone(),
             _ => {
                 let text = std::fs::read_to_string(&self.path).unwrap_or_default();
-                let servers = ResolvConf::parse(&text).upstreams(self.range);
+                let parsed = ResolvConf::parse(&text);
+                let parsed = ResolvConf { has_our_lines: parsed.has_our_lines || self.always, ..parsed };
+                let mut servers = parsed.upstreams(self.range);
+                servers.retain(|server| self.own.is_none_or(|own| !is_same(own, *server)));
                 *read = Some((Instant::now(), servers.clone()));
                 servers
             }
@@ -109,7 +148,7 @@ async fn ask_by_udp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
 
 async fn ask_by_tcp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
     let too_long = |_| io::Error::from(io::ErrorKind::InvalidInput);
-    let mut stream = TcpStream::connect(server).await?;
+    let mut stream = dial::own(server).await?;
     let (asked, id) = with_new_id(query);
     let length = u16::try_from(asked.len()).map_err(too_long)?;
     stream.write_all(&[&length.to_be_bytes()[..], &asked].concat()).await?;

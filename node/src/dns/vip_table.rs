@@ -31,6 +31,8 @@ pub struct VipTable {
     most: usize,
     path: Option<PathBuf>,
     vips: ArcSwap<Vips>,
+    /// On which ports callers reach a service, lowest first. Not kept on disk.
+    ports: ArcSwap<BTreeMap<ServiceName, Vec<u16>>>,
     writing: Mutex<()>,
     changed: Notify,
 }
@@ -75,7 +77,8 @@ impl VipTable {
     fn with(range: VipRange, path: Option<PathBuf>, vips: Vips) -> Self {
         let most = MOST_SERVICES.min(range.capacity());
         let vips = ArcSwap::from_pointee(vips);
-        Self { range, most, path, vips, writing: Mutex::new(()), changed: Notify::new() }
+        let ports = ArcSwap::default();
+        Self { range, most, path, vips, ports, writing: Mutex::new(()), changed: Notify::new() }
     }
 
     /// The range that addresses are taken from.
@@ -102,6 +105,18 @@ impl VipTable {
     pub fn has_namespace(&self, namespace: &str, now: SystemTime) -> bool {
         let (now, vips) = (unix(now), self.vips.load());
         vips.of_service.iter().any(|(name, vip)| name.namespace() == namespace && vip.is_resolvable(now))
+    }
+
+    /// Takes in on which ports the known services are reached.
+    pub fn set_ports(&self, ports: BTreeMap<ServiceName, Vec<u16>>) {
+        if **self.ports.load() != ports {
+            self.ports.store(Arc::new(ports));
+        }
+    }
+
+    /// The ports of a service, lowest first; none if nobody offers it now.
+    pub fn ports_of(&self, service: &ServiceName) -> Vec<u16> {
+        self.ports.load().get(service).cloned().unwrap_or_default()
     }
 
     /// How many services have an address.

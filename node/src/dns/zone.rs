@@ -1,26 +1,36 @@
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, Query, ResponseCode};
-use hickory_proto::rr::rdata::{A, SOA};
+use hickory_proto::rr::rdata::{A, PTR, SOA, SRV};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
-use starling_proto::ServiceName;
 
+use self::lookup::{Entry, Found};
 use super::VipTable;
 
-/// Seconds that a program may keep an address. The address is stable: it only bounds how long a name outlives the
-/// mesh's memory of it.
+mod lookup;
+
+/// Seconds that a program may keep an address, or that a name has no such record. Both are stable: it only bounds how long a
+/// name outlives the mesh's memory of it.
 const TTL: u32 = 5;
 
 /// Seconds that a program may keep "no such name" (RFC 2308): none, so that a new service is there at once.
-const NEGATIVE_TTL: u32 = 0;
+const NO_NAME_TTL: u32 = 0;
 
-/// The payload we say we take (DNS flag day 2020).
+/// The payload we say we take, and the most that we send over UDP (DNS flag day 2020).
 const EDNS_PAYLOAD: u16 = 1232;
+
+/// The most that a client without EDNS takes over UDP (RFC 1035, section 4.2.1).
+const PLAIN_PAYLOAD: u16 = 512;
+
+/// Instances of a service that name different ports; more are not listed.
+const MOST_PORTS: usize = 8;
 
 const HEADER_LENGTH: usize = 12;
 
-/// The mesh's domain: its suffix, and the services as its names.
+/// The mesh's domain: its suffix with the services as its names, and their addresses the other way round.
+#[derive(Clone)]
 pub struct Zone {
     suffix: Name,
     vips: Arc<VipTable>,
@@ -41,13 +51,6 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is not a domain: write one or more labels such as mesh or mesh.internal")]
 pub struct ZoneError(String);
-
-enum Found {
-    Address(std::net::Ipv4Addr),
-    /// The name exists, but has no such record.
-    NoData,
-    NoName,
-}
 
 impl Zone {
     /// The names of the table's services below a suffix such as `mesh`.
@@ -78,13 +81,14 @@ impl Zone {
             return reply(&response(&request, ResponseCode::NotImp));
         }
         let [query] = &request.queries[..] else { return reply(&response(&request, ResponseCode::FormErr)) };
-        if !self.suffix.zone_of(query.name()) {
-            return Verdict::Forward;
+        let Some(found) = self.find(query.name(), now) else { return Verdict::Forward };
+        if request.edns.as_ref().is_some_and(|edns| edns.version() > 0) {
+            return reply(&response(&request, ResponseCode::BADVERS));
         }
         if !matches!(query.query_class(), DNSClass::IN | DNSClass::ANY) {
             return reply(&response(&request, ResponseCode::Refused));
         }
-        reply(&self.answer(&request, query, now))
+        reply(&self.answer(&request, query, found))
     }
 
     /// The reply when nobody answers for a name outside the mesh.
@@ -93,48 +97,75 @@ impl Zone {
         response(&request, code).to_vec().ok()
     }
 
-    fn answer(&self, request: &Message, query: &Query, now: SystemTime) -> Message {
+    /// The reply as it may be sent over UDP: as it is, or if the client takes no such length, cut to its question with a word
+    /// that there is more (RFC 2181, section 9).
+    pub fn fit(reply: Vec<u8>, query: &[u8]) -> Vec<u8> {
+        if reply.len() <= usize::from(PLAIN_PAYLOAD) {
+            return reply;
+        }
+        let taken = Message::from_vec(query).ok().and_then(|query| Some(query.edns?.max_payload()));
+        let taken = taken.map_or(PLAIN_PAYLOAD, |taken| taken.clamp(PLAIN_PAYLOAD, EDNS_PAYLOAD));
+        if reply.len() <= usize::from(taken) {
+            return reply;
+        }
+        let Ok(mut message) = Message::from_vec(&reply) else { return reply };
+        message.metadata.truncation = true;
+        message.answers.clear();
+        message.authorities.clear();
+        message.additionals.clear();
+        message.to_vec().unwrap_or(reply)
+    }
+
+    fn answer(&self, request: &Message, query: &Query, found: Found) -> Message {
         let mut answer = response(request, ResponseCode::NoError);
         answer.metadata.authoritative = true;
         let asks = |kind| matches!(query.query_type(), asked if asked == kind || asked == RecordType::ANY);
-        match self.find(query.name(), now) {
-            Found::Address(vip) if asks(RecordType::A) => {
-                answer.add_answer(Record::from_rdata(query.name().clone(), TTL, RData::A(A(vip))));
+        let name = || query.name().clone();
+        match found.entry {
+            Entry::Service { vip, .. } if asks(RecordType::A) => {
+                answer.add_answer(Record::from_rdata(name(), TTL, RData::A(A(vip))));
+            }
+            Entry::Service { vip, ports } if query.query_type() == RecordType::SRV => {
+                locate(&mut answer, &name(), &name(), vip, &ports);
+            }
+            Entry::Transport { target, vip, ports } if asks(RecordType::SRV) => {
+                locate(&mut answer, &name(), &target, vip, &ports);
+            }
+            Entry::Address(target) if asks(RecordType::PTR) => {
+                answer.add_answer(Record::from_rdata(name(), TTL, RData::PTR(PTR(target))));
+            }
+            Entry::Top if asks(RecordType::SOA) => {
+                answer.add_answer(self.authority(&found.zone, TTL));
+            }
+            Entry::None => {
+                answer.metadata.response_code = ResponseCode::NXDomain;
+                answer.add_authority(self.authority(&found.zone, NO_NAME_TTL));
                 return answer;
             }
-            Found::NoData if *query.name() == self.suffix && asks(RecordType::SOA) => {
-                answer.add_answer(self.authority());
-                return answer;
-            }
-            Found::Address(_) | Found::NoData => {}
-            Found::NoName => answer.metadata.response_code = ResponseCode::NXDomain,
+            _ => {}
         }
-        answer.add_authority(self.authority());
+        if answer.answers.is_empty() {
+            answer.add_authority(self.authority(&found.zone, TTL));
+        }
         answer
     }
 
-    fn find(&self, name: &Name, now: SystemTime) -> Found {
-        let depth = usize::from(name.num_labels().saturating_sub(self.suffix.num_labels()));
-        let labels: Option<Vec<String>> =
-            name.iter().take(depth).map(|label| Some(std::str::from_utf8(label).ok()?.to_ascii_lowercase())).collect();
-        let service = match labels.as_deref() {
-            Some([]) => return Found::NoData,
-            Some([name]) => name.parse::<ServiceName>(),
-            Some([name, namespace]) => ServiceName::try_new(namespace, name),
-            _ => return Found::NoName,
-        };
-        let Ok(service) = service else { return Found::NoName };
-        if let Some(vip) = self.vips.resolve(&service, now) {
-            return Found::Address(vip);
-        }
-        // `shop.mesh` exists as soon as `orders.shop.mesh` does; "no such name" would cut off all below it (RFC 8020).
-        if depth == 1 && self.vips.has_namespace(service.name(), now) { Found::NoData } else { Found::NoName }
-    }
-
-    fn authority(&self) -> Record {
+    /// The zone's SOA. A resolver keeps a negative answer for the smaller of its TTL and its last field (RFC 2308, section 5).
+    fn authority(&self, zone: &Name, ttl: u32) -> Record {
         let child = |label: &str| self.suffix.prepend_label(label).unwrap_or_else(|_| self.suffix.clone());
-        let soa = SOA::new(child("ns"), child("hostmaster"), 1, 3600, 600, 86_400, NEGATIVE_TTL);
-        Record::from_rdata(self.suffix.clone(), NEGATIVE_TTL, RData::SOA(soa))
+        let soa = SOA::new(child("ns"), child("hostmaster"), 1, 3600, 600, 86_400, TTL);
+        Record::from_rdata(zone.clone(), ttl, RData::SOA(soa))
+    }
+}
+
+/// Where a service is: its ports at the target (RFC 2782), and the target's address.
+fn locate(answer: &mut Message, name: &Name, target: &Name, vip: Ipv4Addr, ports: &[u16]) {
+    for port in ports.iter().take(MOST_PORTS) {
+        let srv = SRV::new(0, 1, *port, target.clone());
+        answer.add_answer(Record::from_rdata(name.clone(), TTL, RData::SRV(srv)));
+    }
+    if !ports.is_empty() {
+        answer.add_additional(Record::from_rdata(target.clone(), TTL, RData::A(A(vip))));
     }
 }
 
@@ -145,9 +176,11 @@ fn response(request: &Message, code: ResponseCode) -> Message {
     response.metadata.response_code = code;
     response.metadata.recursion_available = request.metadata.recursion_desired;
     response.queries.clone_from(&request.queries);
-    if request.edns.is_some() {
+    if let Some(asked) = &request.edns {
         let mut edns = Edns::new();
         edns.set_max_payload(EDNS_PAYLOAD);
+        // RFC 3225, section 3: the bit comes back as it was.
+        edns.set_dnssec_ok(asked.flags().dnssec_ok);
         response.set_edns(edns);
     }
     response

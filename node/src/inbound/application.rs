@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 
 use super::local_http::LocalError;
+use crate::dial;
 use crate::wire::Wire;
 
 /// An application. What is kept for it is found by [`Application::id`].
@@ -115,7 +116,7 @@ impl Application {
 async fn dial(addresses: &[SocketAddr], patience: Duration) -> io::Result<TcpStream> {
     let mut failed = io::Error::from(io::ErrorKind::NotFound);
     for address in addresses {
-        match tokio::time::timeout(patience, TcpStream::connect(address)).await {
+        match tokio::time::timeout(patience, dial::own(*address)).await {
             Ok(Ok(stream)) => {
                 // Small answers must not wait for an acknowledgement.
                 let _ = stream.set_nodelay(true);

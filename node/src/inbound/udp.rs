@@ -66,12 +66,12 @@ async fn carry(
             received = reader.next(&mut recv) => match received? {
                 Some(datagram) => {
                     counts.received.fetch_add(datagram.len() as u64, Ordering::Relaxed);
-                    reached(arrival, socket.send(&datagram).await);
+                    reached(arrival, &socket.send(&datagram).await);
                 }
                 None => break,
             },
             answered = socket.recv_buf(&mut room) => {
-                if reached(arrival, answered) {
+                if reached(arrival, &answered) {
                     let datagram = room.split();
                     counts.sent.fetch_add(datagram.len() as u64, Ordering::Relaxed);
                     datagrams::send(&mut send, &datagram).await?;
@@ -86,7 +86,7 @@ async fn carry(
 }
 
 /// A program that is not there answers, by the system, that its port is closed.
-fn reached(arrival: &Arrival, outcome: io::Result<usize>) -> bool {
+fn reached(arrival: &Arrival, outcome: &io::Result<usize>) -> bool {
     let refused = outcome.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
     arrival.offer.on_reached(!refused);
     outcome.is_ok()

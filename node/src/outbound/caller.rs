@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 use starling_proto::ServiceName;
 use tokio::net::TcpStream;
 
+use super::Inlet;
 use crate::shard::Shard;
 
 /// A program of this host that opened a connection, and the service that it is.
@@ -15,9 +16,10 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Whoever opened this connection.
-    pub(crate) fn of(shard: &Shard, stream: &TcpStream) -> Self {
-        Self { source: shard.plane.source.clone(), peer: stream.peer_addr().ok() }
+    /// Whoever opened this connection, which came in there.
+    pub(crate) fn of(shard: &Shard, stream: &TcpStream, inlet: &Inlet) -> Self {
+        let source = inlet.source.clone().or_else(|| shard.plane.attestor.source_of(stream));
+        Self { source, peer: stream.peer_addr().ok() }
     }
 
     /// The path of its service, as the far node is told; empty: the node itself.

@@ -11,7 +11,8 @@ use socket2::{Domain, Socket, Type};
 use starling_proto::Protocol;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Caller, Destination, Way, detect, edge, http1, tcp};
+use super::target::Target;
+use super::{Caller, Destination, Door, Inlet, Way, detect, edge, http1, pass, socks5, tcp};
 use crate::capture;
 use crate::shard::Shard;
 
@@ -75,9 +76,26 @@ pub(crate) async fn accept<F>(
     }
 }
 
-/// Serves a connection that came in by `way`.
-pub(crate) async fn serve(shard: Arc<Shard>, stream: TcpStream, way: Way) {
-    let caller = Caller::of(&shard, &stream);
+/// Serves a connection that came in there.
+pub(crate) async fn serve(shard: Arc<Shard>, stream: TcpStream, inlet: Inlet) {
+    match &inlet.door {
+        Door::Way(way) => {
+            let caller = Caller::of(&shard, &stream, &inlet);
+            serve_way(shard, stream, way.clone(), caller).await;
+        }
+        Door::Socks => {
+            let caller = Caller::of(&shard, &stream, &inlet);
+            socks5::serve(shard, stream, &inlet, caller).await;
+        }
+        Door::Captured => match capture::original_destination(&stream) {
+            Ok(destination) => serve_address(shard, stream, destination, &inlet).await,
+            Err(error) => tracing::debug!(%error, "a connection to the capture port was not redirected"),
+        },
+    }
+}
+
+/// Serves a connection of `caller` that goes by `way`.
+pub(super) async fn serve_way(shard: Arc<Shard>, stream: TcpStream, way: Way, caller: Caller) {
     match &way {
         Way::To { destination, protocol } => match protocol.unwrap_or_else(|| spoken(&shard, destination)) {
             Protocol::Http | Protocol::Http2 | Protocol::Grpc => {
@@ -97,30 +115,26 @@ pub(crate) async fn serve(shard: Arc<Shard>, stream: TcpStream, way: Way) {
     }
 }
 
-/// Serves a connection that the redirect of the VIP range brought.
-pub(crate) async fn serve_captured(shard: Arc<Shard>, stream: TcpStream) {
-    match capture::original_destination(&stream) {
-        Ok(SocketAddr::V4(destination)) => serve_vip(shard, stream, destination).await,
-        Ok(SocketAddr::V6(_)) => {}
-        Err(error) => tracing::debug!(%error, "a connection to the capture port was not redirected"),
-    }
-}
-
 /// Serves a connection to a VIP.
 pub(crate) async fn serve_vip(shard: Arc<Shard>, stream: TcpStream, vip: SocketAddrV4) {
-    let vips = &shard.plane.vips;
-    if capture::is_probe(vips.range(), vip) {
-        let _ = capture::answer_probe(stream).await;
-        return;
+    serve_address(shard, stream, vip.into(), &Inlet::new(Door::Captured)).await;
+}
+
+/// Serves a connection that was going to this address.
+async fn serve_address(shard: Arc<Shard>, stream: TcpStream, to: SocketAddr, inlet: &Inlet) {
+    match Target::of(&shard, to) {
+        Target::Service(destination) => {
+            let caller = Caller::of(&shard, &stream, inlet);
+            serve_way(shard, stream, Way::To { destination, protocol: None }, caller).await;
+        }
+        Target::Probe => drop(capture::answer_probe(stream).await),
+        Target::Nobody => {}
+        Target::Beyond(address) => pass::serve(&shard, stream, address, inlet.netns.as_ref()).await,
     }
-    // No name was ever answered with this address: nobody can mean a service by it.
-    let Some(service) = vips.service_of(*vip.ip()) else { return };
-    let destination = Destination { service, port: vip.port() };
-    serve(shard, stream, Way::To { destination, protocol: None }).await;
 }
 
 /// What a service says it speaks. Of one that nobody offers it is not known: HTTP can at least say so.
-fn spoken(shard: &Shard, to: &Destination) -> Protocol {
+pub(super) fn spoken(shard: &Shard, to: &Destination) -> Protocol {
     let clusters = shard.plane.clusters.load();
     let entries = clusters.cluster(&to.service).map_or(&[][..], |cluster| cluster.entries());
     entries.first().map_or(Protocol::Http, |entry| entry.endpoint().protocol)

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use starling_proto::ServiceName;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -28,6 +29,8 @@ const AFTER_ERROR: Duration = Duration::from_millis(50);
 /// A local address that leads to a service of datagrams.
 pub(crate) struct UdpWay {
     pub(crate) destination: Destination,
+    /// Whoever sends here speaks for this service.
+    pub(crate) source: Option<ServiceName>,
     pub(crate) socket: UdpSocket,
     flows: Mutex<HashMap<SocketAddr, mpsc::Sender<Bytes>>>,
 }
@@ -35,8 +38,12 @@ pub(crate) struct UdpWay {
 impl UdpWay {
     /// # Errors
     /// If the runtime cannot take the socket.
-    pub(crate) fn new(socket: std::net::UdpSocket, destination: Destination) -> io::Result<Self> {
-        Ok(Self { destination, socket: UdpSocket::from_std(socket)?, flows: Mutex::default() })
+    pub(crate) fn new(
+        socket: std::net::UdpSocket,
+        destination: Destination,
+        source: Option<ServiceName>,
+    ) -> io::Result<Self> {
+        Ok(Self { destination, source, socket: UdpSocket::from_std(socket)?, flows: Mutex::default() })
     }
 
     fn flows(&self) -> MutexGuard<'_, HashMap<SocketAddr, mpsc::Sender<Bytes>>> {
@@ -83,7 +90,8 @@ fn take(shard: &Arc<Shard>, way: &Arc<UdpWay>, peer: SocketAddr, datagram: Bytes
     flows.insert(peer, sender);
     let (shard, way) = (Arc::clone(shard), Arc::clone(way));
     tokio::spawn(async move {
-        let caller = Caller { source: shard.plane.source.clone(), peer: Some(peer) };
+        let source = way.source.clone().or_else(|| shard.plane.attestor.only());
+        let caller = Caller { source, peer: Some(peer) };
         match Box::pin(tcp::open_udp(&shard, &caller, &way.destination)).await {
             Ok(tunnel) => carry(&shard, &way, peer, tunnel, receiver).await,
             Err((mut record, failure)) => {

@@ -29,6 +29,8 @@ pub(super) struct Facts {
     pub(super) offered: usize,
     /// Those of them whose program takes no connection.
     pub(super) refusing: Vec<String>,
+    /// How often a redirect brought the node's own connections back to it.
+    pub(super) looped: u64,
     /// Where this node's gossip should arrive.
     pub(super) gossip: SocketAddr,
     pub(super) survey: Survey,
@@ -49,6 +51,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<CheckReport> {
     reports.extend(alone(facts));
     reports.push(members(facts));
     reports.push(services(facts));
+    reports.extend(capture(facts));
     reports.extend(path::judge(&facts.survey, facts.gossip, facts.standing.up));
     reports
 }
@@ -200,6 +203,13 @@ fn services(facts: &Facts) -> CheckReport {
     report("services", CheckState::Warning, found, "start the program behind it, or mend service.address")
 }
 
+/// Nothing is said of a host where all is well: most capture nothing but VIPs.
+fn capture(facts: &Facts) -> Option<CheckReport> {
+    let found = format!("the redirect brought {} of this node's own connections back to it", facts.looped);
+    let hint = "run `starling capture install` again with --agent-user USER, the user that the agent runs as, or give the agent CAP_NET_ADMIN";
+    (facts.looped > 0).then(|| report("capture", CheckState::Failed, found, hint))
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
@@ -218,6 +228,7 @@ mod tests {
             counts: Counts::default(),
             offered: 2,
             refusing: Vec::new(),
+            looped: 0,
             gossip: SocketAddr::from(([10, 0, 0, 1], 7946)),
             survey: Survey { own: path::tests::own(5, 7947), keys: Vec::new(), up: 0, looks: Vec::new() },
         }
@@ -238,8 +249,9 @@ mod tests {
     #[test]
     fn each_fault_shows_in_its_line_with_a_hint() {
         let trouble = |kind, text: &str| Trouble { kind, text: text.to_owned(), count: 3, last: Instant::now() };
-        let cases: [(&str, CheckState, &str, Fault); 12] = [
+        let cases: [(&str, CheckState, &str, Fault); 13] = [
             ("seeds", CheckState::Failed, "this node is alone", |facts| facts.alone = true),
+            ("capture", CheckState::Failed, "brought 3 of", |facts| facts.looped = 3),
             ("loop", CheckState::Failed, "stood still", |facts| facts.live = Err("it has stood still".to_owned())),
             ("loop", CheckState::Warning, "2 times since the start, 3.5 s", |facts| {
                 facts.watchdog = WatchdogCounts { stalls: 2, stalled_ms: 3_500, pauses: 0 };

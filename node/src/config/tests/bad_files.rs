@@ -121,8 +121,26 @@ const CASES: &[(&str, &str)] = &[
          write a part of 127.0.0.0/8 that no program uses, such as \"127.77.0.0/16\"",
     ),
     (
-        "[proxy]\nsocks5 = '127.0.0.1:4141'",
-        "starling.toml:2: proxy.socks5: is not supported yet by this version\n  hint: leave it out",
+        "[proxy]\nsocks5 = '127.0.0.1:4140'",
+        "starling.toml:2: proxy.socks5: 127.0.0.1:4140 over TCP is taken by proxy.http, by default (starling.toml)\n  \
+         hint: choose another port for one of them",
+    ),
+    (
+        "[[service]]\nname = 'a'\naddress = '127.0.0.1:1'\ncgroup = '/sys/fs/cgroup/a'",
+        "starling.toml:4: service[0].cgroup: '/sys/fs/cgroup/a' is a path of files\n  hint: did you mean \"/a\"?",
+    ),
+    (
+        "[[service]]\nname = 'a'\naddress = '127.0.0.1:1'\nuser = -1",
+        "starling.toml:4: service[0].user: -1 is no user\n  hint: write a user's name or number, such as \"web\" or 1000",
+    ),
+    (
+        "[capture]\nunknown = 'drop'",
+        "starling.toml:2: capture.unknown: 'drop' is neither of the two words\n  hint: write \"pass\" or \"refuse\"",
+    ),
+    (
+        "[[capture.namespace]]\npath = '/run/netns/web'",
+        "starling.toml:1: capture.namespace[0].source: is missing\n  hint: write whose programs run there, such as \
+         source = \"web\"",
     ),
     (
         "[proxy]\nhttp = '127.0.0.1:4191'",

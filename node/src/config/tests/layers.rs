@@ -39,18 +39,26 @@ suffix = "mesh.example"
 vip_range = "127.78.0.0/20"
 [proxy]
 http = "127.0.0.1:4"
+socks5 = "127.0.0.1:6"
 [[service]]
 name = "orders.shop"
 address = "127.0.0.1:8080"
 protocol = "tcp"
 port = 80
 labels = { version = "v1" }
+user = "web"
+cgroup = "/system.slice/web.service/"
 [[listener]]
 address = "127.0.0.1:9001"
 service = "orders"
 protocol = "http"
+source = "web"
 [capture]
 listen = "127.0.0.1:5"
+unknown = "refuse"
+[[capture.namespace]]
+path = "/run/netns/web"
+source = "web"
 [log]
 level = "debug"
 access = "access.log"
@@ -123,8 +131,14 @@ fn every_key_of_the_schema_is_read() {
             protocol: Protocol::Tcp,
             port: 80,
             labels: BTreeMap::from([("version".to_owned(), "v1".to_owned())]),
+            user: Some(User::Name("web".to_owned())),
+            cgroup: Some("/system.slice/web.service".into()),
         }]
     );
+    let web: ServiceName = "web".parse().unwrap();
+    assert_eq!(config.listeners[0].source, Some(web.clone()));
+    assert_eq!(config.capture.unknown, Unknown::Refuse);
+    assert_eq!(config.capture.namespaces, [Namespace { path: "/run/netns/web".into(), source: web }]);
     assert_eq!(config.listeners[0].protocol, Some(Protocol::Http));
     assert_eq!(config.log.access, Some(AccessLog::File(files.path("access.log"))));
     assert_eq!(config.log.level, LevelFilter::DEBUG);
@@ -237,11 +251,6 @@ fn variables_and_flags_that_name_no_key_are_errors() {
              the main one in conf.d/",
         ),
         (
-            "STARLING_PROXY_SOCKS5",
-            "x",
-            "STARLING_PROXY_SOCKS5: proxy.socks5 is not supported yet by this version\n  hint: leave it out",
-        ),
-        (
             "STARLING_MESH_QUIC_PORT",
             "many",
             "STARLING_MESH_QUIC_PORT: mesh.quic_port: 'many' is not a whole number\n  hint: write a number from 1 to \
@@ -325,4 +334,22 @@ fn what_the_certificate_does_not_allow_is_an_error_with_its_key() {
          services: starling ca issue --name web-1 --service orders (and one --service for each other) --dir CA --out \
          /etc/starling/identity --force"
     );
+}
+
+#[test]
+fn what_this_host_does_not_have_is_an_error_with_its_key() {
+    let service = "[[service]]\nname = 'web'\naddress = '127.0.0.1:1'\nuser = 'nobody-of-this-name'\n";
+    let namespace = "[[capture.namespace]]\npath = '/nonexistent/netns'\nsource = 'web'\n";
+    let error = Files::new(&format!("{service}{namespace}")).load().unwrap().check_here().unwrap_err().to_string();
+    assert!(error.contains("service[0].user: this host has no user 'nobody-of-this-name'"), "{error}");
+    assert!(error.contains("capture.namespace[0].path: '/nonexistent/netns' cannot be opened"), "{error}");
+    assert_eq!(Files::new(&service.replace("'nobody-of-this-name'", "0")).load().unwrap().check_here(), Ok(()));
+}
+
+#[test]
+fn a_source_that_the_certificate_does_not_name_is_an_error_with_its_key() {
+    let listener = "[[listener]]\naddress = '127.0.0.1:1'\nservice = 'orders'\nsource = 'api'\n";
+    let mut loaded = Files::new(listener).load().unwrap();
+    let error = loaded.attest(&Paper("this-host")).unwrap_err().to_string();
+    assert!(error.contains("listener[0].source: the certificate does not let this node speak for 'api'"), "{error}");
 }

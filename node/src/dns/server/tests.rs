@@ -130,7 +130,7 @@ async fn a_client_of_another_host_gets_no_answer() {
             upstreams: Upstreams::Refuse,
             forwarding: Arc::new(Semaphore::new(1)),
             connections: Arc::new(Semaphore::new(1)),
-            counts: Counts::new(),
+            counts: Arc::default(),
         };
         desk.is_local(address.parse().unwrap())
     };
@@ -138,6 +138,31 @@ async fn a_client_of_another_host_gets_no_answer() {
     assert!(desk_is_local("[::1]:53"));
     assert!(desk_is_local("[::ffff:127.0.0.1]:53"));
     assert!(!desk_is_local("10.0.0.7:53"));
+}
+
+#[tokio::test]
+async fn a_resolver_that_fails_is_asked_no_further_than_the_next_one() {
+    let failing = {
+        let (server, stop) = start(Upstreams::Servers(vec![])).await;
+        // It refuses all but its own names, as long as the test runs.
+        drop(stop);
+        server
+    };
+    let (server, _stop) = start(Upstreams::Servers(vec![failing, resolver().await])).await;
+    assert_eq!(by_udp(server, &query("example.com.")).await.answers.len(), 1);
+    let (server, _stop) = start(Upstreams::Servers(vec![failing])).await;
+    assert_eq!(by_udp(server, &query("example.com.")).await.metadata.response_code, ResponseCode::Refused);
+}
+
+#[test]
+fn a_server_is_never_among_those_that_it_asks() {
+    let own = "127.0.0.1:53".parse().unwrap();
+    let text = |upstreams: Upstreams| match upstreams.but_not(own) {
+        Upstreams::Servers(servers) => servers,
+        _ => Vec::new(),
+    };
+    let other: SocketAddr = "10.0.0.2:53".parse().unwrap();
+    assert_eq!(text(Upstreams::Servers(vec![own, other])), [other]);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, UNIX_EPOCH};
 
 use proptest::prelude::*;
+use starling_proto::ServiceName;
 
 use super::*;
 use crate::dns::VipRange;
@@ -15,6 +16,8 @@ fn zone() -> Zone {
     let services: Vec<ServiceName> =
         ["orders", "orders.shop", "web"].iter().map(|name| name.parse().unwrap()).collect();
     vips.observe(&services, now());
+    let ports = [("orders", vec![80]), ("orders.shop", vec![5432, 5433])];
+    vips.set_ports(ports.into_iter().map(|(name, ports)| (name.parse().unwrap(), ports)).collect());
     Zone::try_new("mesh", vips).unwrap()
 }
 
@@ -29,7 +32,8 @@ fn ask(zone: &Zone, message: &Message) -> Message {
     match zone.handle(&message.to_vec().unwrap(), now()) {
         Verdict::Reply(bytes, code) => {
             let answer = Message::from_vec(&bytes).unwrap();
-            assert_eq!(answer.metadata.response_code, code);
+            // Two names have the number 16.
+            assert_eq!(u16::from(answer.metadata.response_code), u16::from(code));
             assert_eq!(answer.metadata.id, message.metadata.id);
             assert_eq!(answer.queries, message.queries);
             answer
@@ -75,12 +79,104 @@ fn a_service_resolves_to_its_vip_in_any_spelling() {
 #[test]
 fn other_records_of_a_service_are_no_data_and_not_no_such_name() {
     let zone = zone();
-    for kind in [RecordType::AAAA, RecordType::TXT, RecordType::HTTPS, RecordType::SRV] {
+    for kind in [RecordType::AAAA, RecordType::TXT, RecordType::HTTPS, RecordType::PTR] {
         let answer = ask(&zone, &query("orders.mesh.", kind));
         assert_eq!(answer.metadata.response_code, ResponseCode::NoError, "{kind}");
         assert!(answer.answers.is_empty());
-        assert!(matches!(answer.authorities[0].data, RData::SOA(_)));
+        // A name never gets an address of the other family: that may be remembered as long as an address.
+        assert!(matches!(&answer.authorities[0].data, RData::SOA(soa) if soa.minimum == 5));
+        assert_eq!(answer.authorities[0].ttl, 5);
     }
+}
+
+/// Port and target of each SRV record.
+fn located(answer: &Message) -> Vec<(u16, String)> {
+    let srv = |record: &Record| match &record.data {
+        RData::SRV(srv) => Some((srv.port, srv.target.to_ascii())),
+        _ => None,
+    };
+    answer.answers.iter().filter_map(srv).collect()
+}
+
+#[test]
+fn a_service_is_located_with_its_port_and_its_address_beside_it() {
+    let zone = zone();
+    for (name, target) in [
+        ("orders.mesh.", "orders.mesh."),
+        ("_http._tcp.orders.mesh.", "orders.mesh."),
+        ("_Whatever._UDP.Orders.mesh.", "Orders.mesh."),
+        ("_http._tcp.orders.default.mesh.", "orders.default.mesh."),
+    ] {
+        let answer = ask(&zone, &query(name, RecordType::SRV));
+        assert_eq!(located(&answer), [(80, target.to_owned())], "{name}");
+        let RData::A(A(address)) = answer.additionals[0].data else { panic!("{name}: no address") };
+        assert_eq!(Some(address), zone.vips.vip_of(&"orders".parse().unwrap()));
+        assert_eq!(answer.additionals[0].name.to_ascii(), target);
+    }
+    let two = located(&ask(&zone, &query("_postgresql._tcp.orders.shop.mesh.", RecordType::SRV)));
+    assert_eq!(two.iter().map(|(port, _)| *port).collect::<Vec<_>>(), [5432, 5433]);
+    assert_eq!(located(&ask(&zone, &query("web.mesh.", RecordType::SRV))), [], "nobody offers it now");
+}
+
+#[test]
+fn names_with_underscores_exist_only_where_a_service_is_located() {
+    let zone = zone();
+    for (name, code) in [
+        ("_tcp.orders.mesh.", ResponseCode::NoError),
+        ("_http._tcp.orders.mesh.", ResponseCode::NoError),
+        ("_sctp.orders.mesh.", ResponseCode::NXDomain),
+        ("_http._tcp.nobody.mesh.", ResponseCode::NXDomain),
+        ("_a._http._tcp.orders.mesh.", ResponseCode::NXDomain),
+        ("orders._tcp.mesh.", ResponseCode::NXDomain),
+        ("_tcp.mesh.", ResponseCode::NXDomain),
+    ] {
+        let answer = ask(&zone, &query(name, RecordType::A));
+        assert_eq!((answer.metadata.response_code, answer.answers.len()), (code, 0), "{name}");
+    }
+}
+
+#[test]
+fn an_address_of_the_range_leads_back_to_its_name() {
+    let zone = zone();
+    for (service, name) in [("orders", "orders.mesh."), ("orders.shop", "orders.shop.mesh.")] {
+        let [a, b, c, d] = zone.vips.vip_of(&service.parse().unwrap()).unwrap().octets();
+        let answer = ask(&zone, &query(&format!("{d}.{c}.{b}.{a}.in-addr.arpa."), RecordType::PTR));
+        let RData::PTR(pointer) = &answer.answers[0].data else { panic!("no name for {service}") };
+        assert_eq!(pointer.0.to_ascii(), name);
+    }
+    let of = |name: &str| ask(&zone, &query(name, RecordType::PTR));
+    let answer = of("53.0.77.127.in-addr.arpa.");
+    assert_eq!(answer.metadata.response_code, ResponseCode::NXDomain, "no service has it");
+    assert_eq!(answer.authorities[0].name.to_ascii(), "77.127.in-addr.arpa.");
+    assert_eq!(of("77.127.in-addr.arpa.").metadata.response_code, ResponseCode::NoError);
+    assert_eq!(of("3.77.127.in-addr.arpa.").metadata.response_code, ResponseCode::NoError, "there are names below it");
+    for others in ["1.0.0.127.in-addr.arpa.", "127.in-addr.arpa.", "1.0.0.10.in-addr.arpa.", "1.ip6.arpa."] {
+        assert_eq!(zone.handle(&query(others, RecordType::PTR).to_vec().unwrap(), now()), Verdict::Forward, "{others}");
+    }
+}
+
+#[test]
+fn an_answer_that_a_client_takes_not_whole_says_that_there_is_more() {
+    let zone = zone();
+    let long = format!("{}.{}", "a".repeat(63), "b".repeat(63));
+    let service: ServiceName = long.parse().unwrap();
+    zone.vips.observe([&service], now());
+    zone.vips.set_ports([(service, (1..=8).collect())].into());
+    let fitted = |message: &Message| {
+        let bytes = message.to_vec().unwrap();
+        let Verdict::Reply(reply, _) = zone.handle(&bytes, now()) else { panic!("no reply") };
+        let fitted = Zone::fit(reply.clone(), &bytes);
+        (reply.len(), fitted.len(), Message::from_vec(&fitted).unwrap())
+    };
+    let mut message = query(&format!("{long}.mesh."), RecordType::SRV);
+    let (whole, cut, answer) = fitted(&message);
+    assert!(whole > 512 && cut <= 512, "{whole} {cut}");
+    assert!(answer.metadata.truncation && answer.answers.is_empty() && answer.queries == message.queries);
+    let mut edns = Edns::new();
+    edns.set_max_payload(4096);
+    message.set_edns(edns);
+    let (whole, _, answer) = fitted(&message);
+    assert_eq!(answer.metadata.truncation, whole > 1232, "no more than passes any path in one piece");
 }
 
 #[test]
@@ -90,7 +186,8 @@ fn an_unknown_name_of_the_mesh_does_not_exist_and_is_not_remembered() {
         let answer = ask(&zone, &query(name, RecordType::A));
         assert_eq!(answer.metadata.response_code, ResponseCode::NXDomain, "{name}");
         let RData::SOA(soa) = &answer.authorities[0].data else { panic!("no SOA for {name}") };
-        assert_eq!(soa.minimum, 0);
+        // The smaller of the two counts.
+        assert_eq!((soa.minimum, answer.authorities[0].ttl), (5, 0));
         assert_eq!(answer.authorities[0].name, Name::from_ascii("mesh.").unwrap());
     }
 }
@@ -143,6 +240,12 @@ fn edns_is_answered_with_edns() {
     assert!(ask(&zone, &with).edns.is_none());
     with.set_edns(Edns::new());
     assert_eq!(ask(&zone, &with).edns.unwrap().max_payload(), 1232);
+    let mut later = Edns::new();
+    later.set_version(1).set_dnssec_ok(true);
+    with.set_edns(later);
+    let answer = ask(&zone, &with);
+    assert_eq!(u16::from(answer.metadata.response_code), 16, "BADVERS: RFC 6891, section 6.1.3");
+    assert!(answer.edns.is_some_and(|edns| edns.version() == 0 && edns.flags().dnssec_ok));
 }
 
 #[test]
@@ -160,7 +263,7 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic_or_answer_at_length(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
         if let Verdict::Reply(reply, _) = zone().handle(&bytes, now()) {
-            prop_assert!(reply.len() <= bytes.len() + 128);
+            prop_assert!(reply.len() <= bytes.len() + 256);
         }
     }
 

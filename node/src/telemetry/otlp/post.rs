@@ -8,7 +8,8 @@ use http::{Method, Request, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+
+use crate::dial;
 
 /// Where spans go: one connection for each batch, since there is one in five seconds.
 #[derive(Debug)]
@@ -60,7 +61,7 @@ impl Collector {
 
     /// One batch. What the collector says besides its status is not read.
     pub(super) async fn post(&self, body: Bytes) -> Result<(), PostError> {
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        let stream = dial::own_by_name(&self.host, self.port).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let request = Request::builder()
             .method(Method::POST)
