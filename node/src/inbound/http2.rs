@@ -109,7 +109,6 @@ fn request(arrival: &Arrival, switches: bool, record: &mut Record) -> Result<Req
     }
     let mut headers = fields::from_wire(head.headers.clone(), 6).map_err(|error| bad(&error.to_string()))?;
     let host = headers.remove(header::HOST);
-    headers.remove(header::EXPECT);
     headers.remove(fields::STARLING_SOURCE);
     let authority =
         if head.authority.is_empty() { host } else { HeaderValue::from_maybe_shared(head.authority.clone()).ok() };
@@ -207,12 +206,6 @@ async fn ask(
     send: &mut SendHalf,
     upload: &mut Upload,
 ) -> Result<Response<RecvStream>, Failure> {
-    if arrival.head.takes_interim && arrival.head.headers.iter().any(|field| field.name.eq_ignore_ascii_case(b"expect"))
-    {
-        // Whoever waits for it sends its body now: the application is not asked, since few that speak HTTP/2 answer that.
-        let head = v1::ResponseHead { status: 100, no_body: true, ..Default::default() };
-        send.send_head(&head).await?;
-    }
     loop {
         let interim = upload.beside(async {
             tokio::select! {

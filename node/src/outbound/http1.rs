@@ -135,10 +135,9 @@ impl Connection {
         {
             return Next::Http2(Some(upgrade));
         }
-        if body.is_none()
-            && let Some(protocol) = switch_to(&parts)
-        {
-            parts.extensions.insert(protocol);
+        let switches = switch_to(&parts).filter(|_| body.is_none());
+        if let Some(protocol) = &switches {
+            parts.extensions.insert(protocol.clone());
         }
         let request = Request::from_parts(parts, body.map_or(CallerBody::None, CallerBody::Http1));
         let unwanted = Interims::unwanted();
@@ -148,7 +147,8 @@ impl Connection {
             Answer::Whole(answer) => self.send(answer, asked).await,
             Answer::Tunnel(head, tunnel) => {
                 let (parts, ()) = head.into_parts();
-                match Outlet::new(&self.wire).send_switch(&parts).await {
+                let protocol = switches.map_or_else(Bytes::new, |protocol| protocol.0);
+                match Outlet::new(&self.wire).send_switch(&parts, &protocol).await {
                     Ok(()) => Next::Tunnel(Box::new(tunnel)),
                     Err(_) => Next::Over,
                 }

@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 
 use crate::backend::{Backend, read_head};
 use crate::hosts::{World, eventually, soon};
+use crate::http2::{h2_backend, read};
 
 #[tokio::test]
 async fn hints_and_progress_of_the_service_reach_its_caller_before_the_answer() {
@@ -55,6 +56,42 @@ async fn a_service_that_wants_no_body_says_so_before_it_is_sent() {
     stream.write_all(head.as_bytes()).await.unwrap();
     let answer = soon("the refusal", read_head(&mut stream)).await;
     assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("connection: close"), "{answer}");
+}
+
+#[tokio::test]
+async fn whether_a_body_is_wanted_is_asked_of_a_service_of_http2_as_well() {
+    let backend = h2_backend(|request, mut respond| async move {
+        assert_eq!(request.headers()["expect"], "100-continue");
+        if request.uri().path() == "/large" {
+            let refusal = http::Response::builder().status(413).body(()).unwrap();
+            respond.send_response(refusal, true).unwrap();
+            return;
+        }
+        respond.send_informational(http::Response::builder().status(100).body(()).unwrap()).unwrap();
+        let (body, _) = read(request.into_body()).await.unwrap();
+        let mut stream = respond.send_response(http::Response::new(()), false).unwrap();
+        stream.send_data(body.into(), true).unwrap();
+    })
+    .await;
+    let world = World::new();
+    let _orders = world.node("orders-1").offers_speaking("orders", backend.address, "http2").start();
+    let web = world.node("web-1").reaches("orders").start();
+    web.finds("orders", 1).await;
+    let head = |path: &str| {
+        format!(
+            "PUT {path} HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\nconnection: close\r\n\r\n"
+        )
+    };
+    let mut stream = TcpStream::connect(web.way("orders")).await.unwrap();
+    stream.write_all(head("/large").as_bytes()).await.unwrap();
+    assert!(soon("the refusal", read_head(&mut stream)).await.starts_with("HTTP/1.1 413 "));
+    let mut stream = TcpStream::connect(web.way("orders")).await.unwrap();
+    stream.write_all(head("/").as_bytes()).await.unwrap();
+    assert!(soon("the word", read_head(&mut stream)).await.starts_with("HTTP/1.1 100 "));
+    stream.write_all(b"hello").await.unwrap();
+    let mut all = String::new();
+    soon("the answer", stream.read_to_string(&mut all)).await.unwrap();
+    assert!(all.contains("\r\n\r\n") && all.contains("hello"), "{all}");
 }
 
 #[tokio::test]

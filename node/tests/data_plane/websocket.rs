@@ -61,7 +61,10 @@ async fn over_http1(web: &Running) {
     );
     stream.write_all(asks.as_bytes()).await.unwrap();
     let head = soon("the switch", read_head(&mut stream)).await;
-    assert!(head.starts_with("HTTP/1.1 101 ") && head.contains("connection: upgrade\r\n"), "{head}");
+    assert!(
+        head.starts_with("HTTP/1.1 101 ") && head.contains("connection: upgrade\r\nupgrade: websocket\r\n"),
+        "{head}"
+    );
     assert!(head.contains(&format!("sec-websocket-accept: {ACCEPT}\r\n")), "{head}");
     for text in ["hello", "again"] {
         stream.write_all(text.as_bytes()).await.unwrap();

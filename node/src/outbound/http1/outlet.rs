@@ -79,12 +79,14 @@ impl<'s> Outlet<'s> {
         self.flush().await
     }
 
-    /// Sends an answer that switches to another protocol: what follows is not HTTP/1.
-    pub(super) async fn send_switch(&mut self, parts: &Parts) -> io::Result<()> {
+    /// Sends an answer that switches to `protocol` (or, after CONNECT, to anything): what follows is not HTTP/1.
+    pub(super) async fn send_switch(&mut self, parts: &Parts, protocol: &[u8]) -> io::Result<()> {
         let mut head = start(parts.status);
         lines(&mut head, &parts.headers);
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-            head.put_slice(b"connection: upgrade\r\n");
+            head.put_slice(b"connection: upgrade\r\nupgrade: ");
+            head.put_slice(protocol);
+            head.put_slice(CRLF);
         }
         head.put_slice(CRLF);
         self.queue.push_back(head.freeze());
