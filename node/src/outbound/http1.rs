@@ -135,6 +135,7 @@ impl Connection {
         {
             return Next::Http2(Some(upgrade));
         }
+        let may_withhold = parts.headers.contains_key(header::EXPECT);
         let switches = switch_to(&parts).filter(|_| body.is_none());
         if let Some(protocol) = &switches {
             parts.extensions.insert(protocol.clone());
@@ -144,7 +145,13 @@ impl Connection {
         let interims = if asked.version == Version::HTTP_11 { interims } else { &unwanted };
         let Some(answer) = self.wait(request, interims).await else { return Next::Over };
         match answer {
-            Answer::Whole(answer) => self.send(answer, asked).await,
+            Answer::Whole(answer) => {
+                // A body that nobody wants: the client may never send it, or never end it, and what comes instead of it would
+                // be taken for a part of it (RFC 9110, section 10.1.1).
+                let unwanted = may_withhold || answer.status().as_u16() >= 400;
+                let keeps_alive = asked.keeps_alive && !(unwanted && !self.inlet.is_body_over());
+                self.send(answer, Asked { keeps_alive, ..asked }).await
+            }
             Answer::Tunnel(head, tunnel) => {
                 let (parts, ()) = head.into_parts();
                 let protocol = switches.map_or_else(Bytes::new, |protocol| protocol.0);
@@ -178,11 +185,7 @@ impl Connection {
         }
     }
 
-    async fn send(&self, answer: Response<AnswerBody>, mut asked: Asked) -> Next {
-        // A body that nobody wants: the client may be waiting to send it, or never end it.
-        if answer.status().as_u16() >= 400 && !self.inlet.is_body_over() {
-            asked.keeps_alive = false;
-        }
+    async fn send(&self, answer: Response<AnswerBody>, asked: Asked) -> Next {
         match Outlet::new(&self.wire).send(answer, asked, &self.inlet).await {
             Ok(true) if self.inlet.finish().await => Next::Request,
             Ok(_) => Next::Close,

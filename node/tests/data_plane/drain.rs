@@ -162,3 +162,30 @@ async fn a_post_right_after_a_node_was_restarted_does_not_wait_on_a_connection_o
     };
     soon("an answer", served).await;
 }
+
+#[tokio::test]
+async fn a_caller_of_http2_is_told_to_go_away_and_its_streams_finish() {
+    let (backend, go, held) = slow().await;
+    let world = World::new();
+    let _orders = world.node("orders-1").offers("orders", backend.address).start();
+    let web = world.node("web-1").reaches("orders").start();
+    web.finds("orders", 1).await;
+    let stream = TcpStream::connect(web.way("orders")).await.unwrap();
+    let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+    let ended = tokio::spawn(connection);
+    let (response, _) = sender.send_request(crate::http2::request("GET", "/"), true).unwrap();
+    eventually("the request is held", || held.load(Ordering::Relaxed) == 1).await;
+    let stopping = tokio::spawn(web.stop());
+    let refused = async {
+        let mut ticks = tokio::time::interval(std::time::Duration::from_millis(5));
+        while sender.clone().ready().await.is_ok() {
+            ticks.tick().await;
+        }
+    };
+    soon("GOAWAY", refused).await;
+    go.notify_one();
+    let answer = soon("the answer", response).await.unwrap();
+    assert_eq!(soon("its body", crate::http2::read(answer.into_body())).await.unwrap().0, b"slow");
+    soon("the end of the connection", ended).await.unwrap().unwrap();
+    soon("the end of the node", stopping).await.unwrap().unwrap();
+}

@@ -282,3 +282,38 @@ async fn streams_opened_and_reset_over_and_over_end_their_connection_and_are_cou
     eventually("it is counted", || web.metric("starling_bad_requests_total", &["rapid-reset"]) == 1).await;
     assert!(connect(web.way("orders")).await.ready().await.is_ok(), "others are served");
 }
+
+#[tokio::test]
+async fn an_upload_that_its_caller_breaks_off_is_never_taken_for_a_whole_one() {
+    let (broken, whole) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (counts, begun) = ((Arc::clone(&broken), Arc::clone(&whole)), Arc::new(AtomicUsize::new(0)));
+    let started = Arc::clone(&begun);
+    let backend = h2_backend(move |request, _respond| {
+        let ((broken, whole), started) = (counts.clone(), Arc::clone(&started));
+        async move {
+            let mut body = request.into_body();
+            body.data().await.unwrap().unwrap();
+            started.fetch_add(1, Ordering::Relaxed);
+            let counted = if read(body).await.is_err() { broken } else { whole };
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    })
+    .await;
+    let world = World::new();
+    let _orders = world.node("orders-1").offers_speaking("orders", backend.address, "http2").start();
+    let web = world.node("web-1").reaches("orders").start();
+    web.finds("orders", 1).await;
+    // Over HTTP/2 by a reset, over HTTP/1.1 by the end of the connection.
+    let mut sender = connect(web.way("orders")).await;
+    let (_response, mut stream) = sender.send_request(request("POST", "/"), false).unwrap();
+    stream.send_data(Bytes::from_static(b"half"), false).unwrap();
+    eventually("the service has the first half", || begun.load(Ordering::Relaxed) == 1).await;
+    stream.send_reset(Reason::CANCEL);
+    eventually("the service hears of it", || broken.load(Ordering::Relaxed) == 1).await;
+    let mut stream = TcpStream::connect(web.way("orders")).await.unwrap();
+    stream.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 8\r\n\r\nhalf").await.unwrap();
+    eventually("the service has the first half", || begun.load(Ordering::Relaxed) == 2).await;
+    drop(stream);
+    eventually("the service hears of it", || broken.load(Ordering::Relaxed) == 2).await;
+    assert_eq!(whole.load(Ordering::Relaxed), 0);
+}

@@ -95,6 +95,29 @@ async fn whether_a_body_is_wanted_is_asked_of_a_service_of_http2_as_well() {
 }
 
 #[tokio::test]
+async fn what_follows_an_answer_to_a_body_that_was_never_sent_is_not_that_body() {
+    let backend = Backend::raw(|mut stream| async move {
+        read_head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+        let _ = stream.read_u8().await;
+    })
+    .await;
+    let world = World::new();
+    let _orders = world.node("orders-1").offers("orders", backend.address).start();
+    let web = world.node("web-1").reaches("orders").start();
+    web.finds("orders", 1).await;
+    let mut stream = TcpStream::connect(web.way("orders")).await.unwrap();
+    let asks = "PUT / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 50\r\n\r\n";
+    stream.write_all(asks.as_bytes()).await.unwrap();
+    let head = soon("the answer", read_head(&mut stream)).await;
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("connection: close\r\n"), "{head}");
+    let _ = stream.write_all(b"GET /next HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let mut rest = String::new();
+    let _ = soon("the end", stream.read_to_string(&mut rest)).await;
+    assert_eq!(rest, "ok");
+}
+
+#[tokio::test]
 async fn a_client_that_ends_its_direction_still_gets_its_answer() {
     let backend = Backend::says("hello").await;
     let world = World::new();
