@@ -33,6 +33,10 @@ serf *ARGS:
 sim SCENARIO *ARGS:
     cargo run --release -p starling-chaos -- sim {{SCENARIO}} {{ARGS}}
 
+# other people's test suites, directly and through a pair of nodes; `just compat --list` names them
+compat *ARGS:
+    compat/run {{ARGS}}
+
 # the cost of the hop beside HAProxy, in one run (root; STARLING_PEERS names the measuring tools)
 bench-hop *ARGS:
     bench/hop.sh {{ARGS}}
