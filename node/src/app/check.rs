@@ -10,6 +10,7 @@ use starling_gossip::State as Alive;
 use starling_proto::NodeId;
 use tokio::task::JoinSet;
 
+use super::hop;
 use super::report::State;
 use crate::admin::{CheckReport, CheckState, DismissError};
 use crate::inbound::local_http::connect_tcp;
@@ -46,6 +47,7 @@ impl State {
             offered: self.plane.offers.iter().count(),
             refusing,
             gossip: self.config.mesh.address().gossip(),
+            by_tcp: hop::by_tcp(&self.tls),
             survey,
         };
         verdict::judge(&facts)
