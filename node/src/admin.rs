@@ -21,7 +21,7 @@ use starling_proto::ServiceName;
 pub use client::{Client, ClientError};
 pub use keyring::{HolderReport, KeyReportLine, KeyringError, KeyringReport};
 pub use report::{
-    CheckReport, CheckState, Complaint, EndpointReport, LoadReport, MemberReport, MembersReport, NodeReport,
+    CheckReport, CheckState, Complaint, EndpointReport, HopReport, LoadReport, MemberReport, MembersReport, NodeReport,
     RouteStatReport, ServiceReport, ServiceTotals, StatusReport, WayReport,
 };
 pub use server::{AdminError, Server};

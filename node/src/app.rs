@@ -5,6 +5,7 @@ mod check;
 pub(crate) mod edge;
 mod follow;
 mod health;
+mod hop;
 mod host_load;
 mod keyring;
 mod names;
@@ -113,7 +114,7 @@ impl Node {
                 places,
                 plane: Arc::clone(&plane),
                 tls: tls.clone(),
-                limits: Limits::default(),
+                limits: Limits { carriers: config.mesh.carriers, ..Limits::default() },
                 quic: sockets.quic,
                 local: config.mesh.bind,
                 ways: sockets.ways,
@@ -133,6 +134,7 @@ impl Node {
             tokio::spawn(exporter.run());
         }
         tokio::spawn(follow::view(Arc::clone(&plane), mesh.views()));
+        tokio::spawn(hop::follow(tls.paths().subscribe()));
         tokio::spawn(follow::load(Arc::clone(&plane), mesh.clone()));
         tokio::spawn(health::watch(Arc::clone(&plane), mesh.clone(), stop.clone()));
         tokio::spawn(vips::serve(Arc::clone(&plane), mesh.views(), inlets));
@@ -228,6 +230,7 @@ fn mesh_config(config: &Config, identity: &Arc<Identity>, tls: &Tls) -> MeshConf
         zone: config.node.zone.clone(),
         shards: u32::try_from(config.node.shards.get()).unwrap_or(u32::MAX),
         member_limit: MeshConfig::MEMBER_LIMIT,
+        carriers: config.mesh.carriers,
         timings: crate::mesh::Timings::default(),
     }
 }

@@ -26,6 +26,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use starling_proto::{NodeAddress, Protocol, ServiceName};
+use starling_transport::Carriers;
 use tracing::level_filters::LevelFilter;
 
 use crate::dns::VipRange;
@@ -92,12 +93,14 @@ pub struct Node {
 pub struct Mesh {
     /// Where others reach this node.
     pub advertise: IpAddr,
-    /// The local address of both UDP ports.
+    /// The local address of all ports that other nodes reach.
     pub bind: IpAddr,
     /// UDP port of gossip.
     pub gossip_port: u16,
-    /// UDP port of QUIC.
+    /// UDP port of QUIC, and TCP port of what stands in for it.
     pub quic_port: u16,
+    /// What connections between nodes run over.
+    pub carriers: Carriers,
     /// Whom to ask for admission.
     pub seeds: Vec<Seed>,
 }

@@ -14,8 +14,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::netns::Netns;
 
-/// Set on packets of the node (`SO_MARK`). In the low byte, which the marks of Kubernetes, Calico, Cilium and Tailscale leave alone.
-pub(crate) const MARK: u32 = 0x77;
+pub(crate) use starling_transport::MARK;
 
 /// How long a host outside of the mesh may take to accept: what Linux gives a connection whose SYN is lost three times.
 const PATIENCE: Duration = Duration::from_secs(15);

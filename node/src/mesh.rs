@@ -41,7 +41,7 @@ use arc_swap::ArcSwap;
 use starling_gossip::{Config, View};
 use starling_proto::mesh::v1;
 use starling_proto::{Generation, NodeAddress, NodeId, ServiceName};
-use starling_transport::{Connection, DialerError, Identity, Tls};
+use starling_transport::{Carriers, Connection, DialerError, Identity, Tls};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -78,6 +78,8 @@ pub struct MeshConfig {
     pub shards: u32,
     /// Members that the mesh may have.
     pub member_limit: usize,
+    /// What control connections run over.
+    pub carriers: Carriers,
     /// How often and how long.
     pub timings: Timings,
 }

@@ -71,7 +71,7 @@ pub enum GiveUp {
     /// As many tries as the policy allows were made.
     #[error("all tries are spent")]
     AttemptsSpent,
-    /// No other endpoint is left, and this one may have processed it.
+    /// No other endpoint is left, and this one may be processing it still.
     #[error("there is no other endpoint")]
     NowhereElse,
     /// It would come after the deadline.
@@ -116,7 +116,8 @@ impl RetryPolicy {
     ///
     /// - A request is sent again if it was provably not processed ([`ErrorCode::processed`]), or if it is idempotent.
     /// - As often as the policy says; if provably not processed, as often as there are endpoints.
-    /// - To another endpoint. If there is none, to the same, and only if it was provably not processed.
+    /// - To another endpoint. If there is none, to the same, if it was provably not processed, or if nothing but the
+    ///   connection failed: the next one may take another path.
     /// - At once for the first retry elsewhere; later ones after a pause with decorrelated jitter.
     #[must_use]
     pub fn verdict(self, attempt: &Attempt, budget: &RetryBudget, rng: &mut impl Rng, now: Instant) -> Verdict {
@@ -145,7 +146,7 @@ impl RetryPolicy {
             Some(GiveUp::BodyGone)
         } else if attempt.number + 1 >= self.attempts(unprocessed, attempt.endpoints) {
             Some(GiveUp::AttemptsSpent)
-        } else if !unprocessed && !attempt.elsewhere {
+        } else if !unprocessed && !attempt.elsewhere && attempt.error != ErrorCode::ConnectionLost {
             Some(GiveUp::NowhereElse)
         } else {
             None

@@ -147,6 +147,9 @@ mod tests {
         assert!(tries.exclude().is_empty(), "it must be possible to choose it again");
         let mut tries = Tries::new(RetryPolicy::default());
         let (verdict, _) = fail(&mut tries, &cluster, ErrorCode::ConnectionLost, now);
+        assert!(matches!(verdict, Verdict::Retry { elsewhere: false, .. }), "another connection may serve");
+        let mut tries = Tries::new(RetryPolicy::default());
+        let (verdict, _) = fail(&mut tries, &cluster, ErrorCode::ConnectionSilent, now);
         assert_eq!(verdict, Verdict::GiveUp(GiveUp::NowhereElse));
     }
 

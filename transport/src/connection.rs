@@ -8,15 +8,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use quinn::VarInt;
 use starling_proto::ErrorCode;
 use tokio::sync::Notify;
 
 pub use self::lost::Lost;
+use crate::carrier::{Counted, RecvStream, SendStream, Wire};
 use crate::certificate::PeerIdentity;
 use crate::silence::{Board, Observation};
-use crate::{Alpn, RecvHalf, SendHalf};
+use crate::{Alpn, Carrier, RecvHalf, SendHalf, Tls};
 
 /// A connection to a peer that showed a good certificate. Cheap to clone. It stays open while a clone or a half of one
 /// of its streams lives, and is closed when the last is dropped.
@@ -25,11 +24,11 @@ pub struct Connection(Arc<Link>);
 
 /// What the clones of a connection share.
 pub(crate) struct Link {
-    quic: quinn::Connection,
+    wire: Wire,
     peer: Arc<PeerIdentity>,
     alpn: Alpn,
     /// The stream that showed us that the peer accepts us, to be used by the first request.
-    spare: Mutex<Option<(quinn::SendStream, quinn::RecvStream)>>,
+    spare: Mutex<Option<(SendStream, RecvStream)>>,
     has_spare: AtomicBool,
     /// Who looks for silence; none on connections that were accepted.
     board: Option<Arc<Board>>,
@@ -41,12 +40,18 @@ pub(crate) struct Link {
     leaving: AtomicBool,
     /// We drain: new streams are refused.
     refusing: AtomicBool,
+    /// It runs over TCP and was dialed here: QUIC would be better.
+    stands_in: bool,
+    #[allow(dead_code, reason = "it works by being dropped")]
+    counted: Counted,
 }
 
 impl Connection {
-    pub(crate) fn new(quic: quinn::Connection, peer: PeerIdentity, alpn: Alpn, board: Option<Arc<Board>>) -> Self {
+    /// `board`: who looks for silence, if this side dialed.
+    pub(crate) fn new(wire: Wire, peer: PeerIdentity, alpn: Alpn, tls: &Tls, board: Option<Arc<Board>>) -> Self {
+        let counted = tls.census().enter(wire.carrier());
         Self(Arc::new(Link {
-            quic,
+            wire,
             peer: Arc::new(peer),
             alpn,
             spare: Mutex::new(None),
@@ -58,14 +63,34 @@ impl Connection {
             fell_silent: Notify::new(),
             leaving: AtomicBool::new(false),
             refusing: AtomicBool::new(false),
+            stands_in: false,
+            counted,
         }))
     }
 
     /// Keeps a stream that was opened and not used.
-    pub(crate) fn with_spare(self, stream: (quinn::SendStream, quinn::RecvStream)) -> Self {
+    pub(crate) fn with_spare(self, stream: (SendStream, RecvStream)) -> Self {
         *self.0.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
         self.0.has_spare.store(true, Ordering::Release);
         self
+    }
+
+    /// Says that QUIC is wanted in its place. To be called before it is cloned.
+    pub(crate) fn into_stand_in(mut self) -> Self {
+        if let Some(link) = Arc::get_mut(&mut self.0) {
+            link.stands_in = true;
+        }
+        self
+    }
+
+    /// What it runs over.
+    pub fn carrier(&self) -> Carrier {
+        self.0.wire.carrier()
+    }
+
+    /// Does it run over TCP only since UDP did not pass, and is it for this side to try again?
+    pub fn stands_in(&self) -> bool {
+        self.0.stands_in
     }
 
     /// Who is at the other end, by its certificate.
@@ -80,17 +105,17 @@ impl Connection {
 
     /// Where the peer is now; it may change while a connection lives.
     pub fn remote_address(&self) -> SocketAddr {
-        self.0.quic.remote_address()
+        self.0.wire.remote_address()
     }
 
     /// The smoothed round trip.
     pub fn rtt(&self) -> Duration {
-        self.0.quic.rtt()
+        self.0.wire.rtt()
     }
 
     /// Tells this connection from others of this process while it lives.
     pub fn id(&self) -> usize {
-        self.0.quic.stable_id()
+        self.0.wire.stable_id()
     }
 
     /// Opens a stream. The peer learns of it with the first write. Waits while as many are open as the peer allows.
@@ -100,12 +125,12 @@ impl Connection {
     pub async fn open(&self) -> Result<(SendHalf, RecvHalf), Lost> {
         let (send, recv) = match self.take_spare() {
             Some(stream) => stream,
-            None => self.0.quic.open_bi().await?,
+            None => self.0.wire.open_bi().await?,
         };
         Ok((SendHalf::new(send), RecvHalf::new(recv, self.clone())))
     }
 
-    fn take_spare(&self) -> Option<(quinn::SendStream, quinn::RecvStream)> {
+    fn take_spare(&self) -> Option<(SendStream, RecvStream)> {
         if !self.0.has_spare.load(Ordering::Relaxed) || !self.0.has_spare.swap(false, Ordering::Acquire) {
             return None;
         }
@@ -116,7 +141,7 @@ impl Connection {
     /// After [`Self::refuse_streams`], new streams are reset with [`ErrorCode::Draining`] and not returned.
     pub async fn accept(&self) -> Option<(SendHalf, RecvHalf)> {
         loop {
-            let (send, recv) = self.0.quic.accept_bi().await.ok()?;
+            let (send, recv) = self.0.wire.accept_bi().await.ok()?;
             let (mut send, mut recv) = (SendHalf::new(send), RecvHalf::new(recv, self.clone()));
             if !self.0.refusing.load(Ordering::Relaxed) {
                 return Some((send, recv));
@@ -131,12 +156,12 @@ impl Connection {
     /// # Errors
     /// If the connection is gone.
     pub async fn open_uni(&self) -> Result<SendHalf, Lost> {
-        Ok(SendHalf::new(self.0.quic.open_uni().await?))
+        Ok(SendHalf::new(self.0.wire.open_uni().await?))
     }
 
     /// The next stream of one direction that the peer opened; `None` once the connection is gone.
     pub async fn accept_uni(&self) -> Option<RecvHalf> {
-        let stream = self.0.quic.accept_uni().await.ok()?;
+        let stream = self.0.wire.accept_uni().await.ok()?;
         Some(RecvHalf::new(stream, self.clone()))
     }
 
@@ -147,17 +172,17 @@ impl Connection {
 
     /// Closes the connection at once, with all its streams.
     pub fn close(&self, code: ErrorCode, reason: &str) {
-        self.0.quic.close(VarInt::from_u32(code.number()), reason.as_bytes());
+        self.0.wire.close(code.number(), reason);
     }
 
     /// Waits until the connection is gone.
     pub async fn closed(&self) -> Lost {
-        self.0.quic.closed().await.into()
+        self.0.wire.closed().await
     }
 
     /// Why the connection is gone, if it is.
     pub fn lost(&self) -> Option<Lost> {
-        self.0.quic.close_reason().map(Lost::from)
+        self.0.wire.lost()
     }
 
     /// Counts a request as outstanding until the value is dropped. While there are any, silence is looked for.
@@ -208,27 +233,22 @@ impl Connection {
         }
     }
 
-    /// UDP payload received and sent since the connection began, in bytes.
+    /// Bytes received and sent since the connection began: UDP payload, or over TCP what TLS carried.
     pub fn traffic(&self) -> (u64, u64) {
-        let stats = self.0.quic.stats();
-        (stats.udp_rx.bytes, stats.udp_tx.bytes)
+        self.0.wire.traffic()
     }
 }
 
 impl Link {
     /// What is seen now; `None` once it is gone.
     pub(crate) fn observe(&self) -> Option<Observation> {
-        if self.quic.close_reason().is_some() {
-            return None;
-        }
-        let stats = self.quic.stats();
-        let outstanding = self.outstanding.load(Ordering::Relaxed) > 0;
-        Some(Observation { received: stats.udp_rx.datagrams, outstanding, rtt: stats.path.rtt })
+        let (received, rtt) = self.wire.heard()?;
+        Some(Observation { received, outstanding: self.outstanding.load(Ordering::Relaxed) > 0, rtt })
     }
 
-    /// Sends an empty datagram, which the peer must acknowledge. Says whether the connection is still of use.
+    /// Sends something that the peer must answer. Says whether the connection is still of use.
     pub(crate) fn probe(&self) -> bool {
-        !matches!(self.quic.send_datagram(Bytes::new()), Err(quinn::SendDatagramError::ConnectionLost(_)))
+        self.wire.probe()
     }
 
     pub(crate) fn set_silent(&self, silent: bool) {
@@ -248,7 +268,10 @@ impl Link {
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut link = f.debug_struct("Link");
-        link.field("peer", &self.peer.spiffe).field("alpn", &self.alpn).field("id", &self.quic.stable_id());
+        link.field("peer", &self.peer.spiffe)
+            .field("alpn", &self.alpn)
+            .field("carrier", &self.wire.carrier())
+            .field("id", &self.wire.stable_id());
         link.finish_non_exhaustive()
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use quinn::{IdleTimeout, TransportConfig, VarInt};
 
-use crate::Alpn;
+use crate::{Alpn, Carriers};
 
 /// Bounds of a listener, a dialer and their connections.
 #[derive(Debug, Clone)]
@@ -27,6 +27,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// How often the dialing side of an idle connection shows that it is alive.
     pub keep_alive: Duration,
+    /// What connections of this node run over.
+    pub carriers: Carriers,
 }
 
 impl Default for Limits {
@@ -40,6 +42,7 @@ impl Default for Limits {
             connections: 4096,
             idle_timeout: Duration::from_secs(20),
             keep_alive: Duration::from_secs(5),
+            carriers: Carriers::Both,
         }
     }
 }
@@ -54,12 +57,18 @@ const DATAGRAM_BUFFER: usize = 128;
 
 impl Limits {
     /// Streams that the far side may open: of both directions, of one direction.
-    pub(crate) fn remote_streams(&self, alpn: Alpn, accepted: bool) -> (VarInt, VarInt) {
+    pub(crate) fn remote_stream_counts(&self, alpn: Alpn, accepted: bool) -> (u32, u32) {
         match (alpn, accepted) {
-            (Alpn::Data, true) => (self.streams.into(), 0_u32.into()),
-            (Alpn::Data, false) => (0_u32.into(), 0_u32.into()),
-            (Alpn::Control, _) => (CONTROL_STREAMS.into(), CONTROL_STREAMS.into()),
+            (Alpn::Data, true) => (self.streams, 0),
+            (Alpn::Data, false) => (0, 0),
+            (Alpn::Control, _) => (CONTROL_STREAMS, CONTROL_STREAMS),
         }
+    }
+
+    /// The same for QUIC.
+    pub(crate) fn remote_streams(&self, alpn: Alpn, accepted: bool) -> (VarInt, VarInt) {
+        let (both, one) = self.remote_stream_counts(alpn, accepted);
+        (both.into(), one.into())
     }
 
     fn shared(&self) -> TransportConfig {

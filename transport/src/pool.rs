@@ -20,7 +20,7 @@ use crate::{Alpn, ConnectError, Connection, Dialer};
 pub struct Target {
     /// The name its certificate must carry.
     pub spiffe: SpiffeId,
-    /// Where it accepts QUIC.
+    /// Where it accepts connections.
     pub address: SocketAddr,
 }
 
@@ -56,6 +56,13 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 const EXAMINED_FOR: Duration = Duration::from_millis(900);
 /// A peer that takes connections and drops them again within this time is backed off from like one that takes none.
 const SETTLED: Duration = Duration::from_secs(2);
+/// Where TCP stands in for QUIC, QUIC is tried again after this, and then twice as long each time …
+const BETTER_MIN: Duration = Duration::from_secs(5);
+/// … but no longer than this: a dial every minute costs next to nothing.
+const BETTER_MAX: Duration = Duration::from_mins(1);
+/// A silent connection may heal for so long while another carrier works. With the time to notice the silence and to make the
+/// other connection, requests that may be repeated are on it well within two seconds.
+const GIVEN_UP: Duration = Duration::from_millis(600);
 
 /// Connections of one shard to the peers it talks to. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -87,6 +94,10 @@ impl Link for Connection {
     fn is_leaving(&self) -> bool {
         Self::is_leaving(self)
     }
+
+    fn stands_in(&self) -> bool {
+        Self::stands_in(self)
+    }
 }
 
 impl Pool {
@@ -98,6 +109,9 @@ impl Pool {
             backoff_max: BACKOFF_MAX,
             settled: SETTLED,
             idle: settings.idle,
+            better_min: BETTER_MIN,
+            better_max: BETTER_MAX,
+            given_up: GIVEN_UP,
         });
         let shared = Arc::new(Shared {
             machine: Mutex::new(machine),

@@ -1,9 +1,11 @@
-//! One UDP port, shared by the shards of a node.
+//! One port, of UDP and of TCP, shared by the shards of a node.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::Carriers;
 
 /// The sockets of one port, one for each shard, bound together in the order of the shards.
 #[derive(Debug)]
@@ -16,6 +18,8 @@ pub struct Port {
 #[derive(Debug)]
 pub struct ShardSocket {
     pub(crate) socket: UdpSocket,
+    /// None: TCP is not wanted.
+    pub(crate) tcp: Option<TcpListener>,
     pub(crate) shard: u8,
 }
 
@@ -25,11 +29,14 @@ pub enum BindError {
     /// Somebody has it.
     #[error("UDP {0} is in use")]
     InUse(SocketAddr),
+    /// Somebody has the TCP port of the same number.
+    #[error("TCP {0} is in use")]
+    TcpInUse(SocketAddr),
     /// A number of shards that connection ids cannot carry.
     #[error("1 to {MAX_SHARDS} shards, not {0}")]
     Shards(usize),
     /// Anything else.
-    #[error("cannot bind UDP {address}: {source}")]
+    #[error("cannot bind {address}: {source}")]
     Io {
         /// What was to be bound.
         address: SocketAddr,
@@ -44,11 +51,12 @@ pub const MAX_SHARDS: usize = 256;
 const SOCKET_BUFFER: usize = 4 << 20;
 
 impl Port {
-    /// Binds `shards` sockets to one address. Port 0 takes a free one.
+    /// Binds `shards` sockets to one address, and as many of TCP unless `carriers` leaves TCP out. Port 0 takes one that is
+    /// free for both.
     ///
     /// # Errors
     /// If anyone, this process included, has the port: sharing is for the shards of one node only.
-    pub fn bind(address: SocketAddr, shards: usize) -> Result<Self, BindError> {
+    pub fn bind(address: SocketAddr, shards: usize, carriers: Carriers) -> Result<Self, BindError> {
         if !(1..=MAX_SHARDS).contains(&shards) {
             return Err(BindError::Shards(shards));
         }
@@ -56,15 +64,12 @@ impl Port {
             io::ErrorKind::AddrInUse => BindError::InUse(address),
             _ => BindError::Io { address, source },
         };
-        // Without SO_REUSEPORT, so that a second node of the same user is noticed and not let in.
-        let probe = UdpSocket::bind(address).map_err(failed)?;
-        let address = probe.local_addr().map_err(failed)?;
+        let (address, probe) = free_for_both(address, carriers)?;
         drop(probe);
         let mut sockets = Vec::with_capacity(shards);
-        for shard in 0..=u8::MAX {
-            if sockets.len() < shards {
-                sockets.push(ShardSocket { socket: bound(address, true).map_err(failed)?, shard });
-            }
+        for shard in (0..=u8::MAX).take(shards) {
+            let tcp = if carriers == Carriers::Quic { None } else { Some(listening(address).map_err(failed)?) };
+            sockets.push(ShardSocket { socket: bound(address, true).map_err(failed)?, tcp, shard });
         }
         if shards > 1 {
             steer(&sockets[0].socket);
@@ -81,6 +86,47 @@ impl Port {
     pub fn into_sockets(self) -> Vec<ShardSocket> {
         self.sockets
     }
+}
+
+/// Connections that wait to be accepted; the kernel drops those beyond.
+const BACKLOG: i32 = 1_024;
+/// A port that the system chose for UDP may be taken for TCP: another is asked for.
+const FREE_PORTS: usize = 16;
+
+/// Sockets that hold a port. Without `SO_REUSEPORT`, so that a second node of the same user is noticed and not let in.
+type Probe = (UdpSocket, Option<TcpListener>);
+
+fn free_for_both(wanted: SocketAddr, carriers: Carriers) -> Result<(SocketAddr, Probe), BindError> {
+    let tries = if wanted.port() == 0 { FREE_PORTS } else { 1 };
+    let mut taken = BindError::TcpInUse(wanted);
+    for _ in 0..tries {
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::AddrInUse => BindError::InUse(wanted),
+            _ => BindError::Io { address: wanted, source },
+        };
+        let udp = UdpSocket::bind(wanted).map_err(failed)?;
+        let address = udp.local_addr().map_err(failed)?;
+        if carriers == Carriers::Quic {
+            return Ok((address, (udp, None)));
+        }
+        match TcpListener::bind(address) {
+            Ok(tcp) => return Ok((address, (udp, Some(tcp)))),
+            Err(source) if source.kind() == io::ErrorKind::AddrInUse => taken = BindError::TcpInUse(address),
+            Err(source) => return Err(BindError::Io { address, source }),
+        }
+    }
+    Err(taken)
+}
+
+/// Listens on a port that others of this node share.
+fn listening(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    // A node that restarts need not wait for its predecessor's connections to be forgotten.
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// A socket with large buffers, ready for quinn.
@@ -133,19 +179,36 @@ fn steer(_socket: &UdpSocket) {}
 mod tests {
     use super::*;
 
+    fn anywhere() -> SocketAddr {
+        "127.0.0.1:0".parse().unwrap()
+    }
+
     #[test]
     fn a_port_that_is_taken_is_named_even_if_its_owner_shares_it() {
-        let port = Port::bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
-        let error = Port::bind(port.local_addr(), 2).unwrap_err();
+        let port = Port::bind(anywhere(), 2, Carriers::Both).unwrap();
+        let error = Port::bind(port.local_addr(), 2, Carriers::Both).unwrap_err();
         assert!(matches!(error, BindError::InUse(address) if address == port.local_addr()), "{error}");
     }
 
     #[test]
+    fn a_tcp_port_that_another_program_has_is_named_unless_tcp_is_not_wanted() {
+        let (address, (udp, tcp)) = free_for_both(anywhere(), Carriers::Both).unwrap();
+        drop(udp);
+        let error = Port::bind(address, 1, Carriers::Both).unwrap_err();
+        assert!(matches!(error, BindError::TcpInUse(taken) if taken == address), "{error}");
+        assert_eq!(Port::bind(address, 1, Carriers::Quic).unwrap().local_addr(), address);
+        drop(tcp);
+    }
+
+    #[test]
     fn the_shards_of_a_node_share_one_port_in_order() {
-        let port = Port::bind("127.0.0.1:0".parse().unwrap(), 3).unwrap();
+        let port = Port::bind(anywhere(), 3, Carriers::Both).unwrap();
         let address = port.local_addr();
         let sockets = port.into_sockets();
         assert_eq!(sockets.iter().map(|socket| socket.shard).collect::<Vec<_>>(), [0, 1, 2]);
-        assert!(sockets.iter().all(|socket| socket.socket.local_addr().unwrap() == address));
+        for socket in &sockets {
+            assert_eq!(socket.socket.local_addr().unwrap(), address);
+            assert_eq!(socket.tcp.as_ref().unwrap().local_addr().unwrap(), address);
+        }
     }
 }

@@ -53,7 +53,7 @@ refusals! {
     Draining = "draining";
     /// The peer gave up, or broke the protocol.
     Aborted = "aborted";
-    /// A datagram that can belong to no connection of this node. What passes for QUIC by its header and fails to decrypt, or
+    /// A datagram that can belong to no connection of this node, or bytes on the TCP port that are no TLS. What passes for QUIC by its header and fails to decrypt, or
     /// comes twice, is dropped by QUIC itself and not counted.
     Noise = "noise";
 }

@@ -21,7 +21,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// What is seen of a connection at one look.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Observation {
-    /// Datagrams received since it began.
+    /// Changes when the peer shows that it hears us.
     pub(crate) received: u64,
     /// Requests are outstanding.
     pub(crate) outstanding: bool,

@@ -11,18 +11,12 @@ pub use self::error::StreamError;
 pub use self::recv::RecvHalf;
 pub use self::send::{SendHalf, Sent};
 
-use quinn::VarInt;
 use starling_proto::ErrorCode;
 
-/// What a stream is reset with.
-fn number(code: ErrorCode) -> VarInt {
-    VarInt::from_u32(code.number())
-}
-
 /// What a peer meant by the number it reset a stream with.
-fn code(number: VarInt) -> ErrorCode {
-    match number.into_inner() {
-        // QUIC stacks use 0 when a stream is dropped without a word.
+pub(crate) fn code(number: u64) -> ErrorCode {
+    match number {
+        // A stream that is dropped without a word.
         0 => ErrorCode::Cancelled,
         other => ErrorCode::from_number(other).unwrap_or(ErrorCode::HopProtocol),
     }

@@ -21,8 +21,10 @@ use self::connection_id::ShardIds;
 use self::keys::Keys;
 use self::verifier::Verifier;
 pub(crate) use self::verifier::{RefusedPeer, Verdict};
+use crate::carrier::Census;
 use crate::limits::Limits;
 use crate::noise;
+use crate::paths::Paths;
 use crate::refusal::Refusals;
 use crate::trust::{Role, Trust};
 use crate::{Alpn, Identity};
@@ -38,7 +40,12 @@ struct Shared {
     certified: Arc<CertifiedKey>,
     keys: Keys,
     refusals: Arc<Refusals>,
+    census: Arc<Census>,
+    paths: Arc<Paths>,
 }
+
+/// rustls wants a name even when it is not sent and not checked; peers are checked by their SPIFFE id.
+pub(crate) const SERVER_NAME: &str = "node.mesh.invalid";
 
 /// The certificate's key cannot be used for TLS 1.3.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -57,6 +64,8 @@ impl Tls {
             certified: Arc::new(identity.certified.clone()),
             keys: Keys::derive(identity.gossip_seed()),
             refusals: Arc::default(),
+            census: Arc::default(),
+            paths: Arc::default(),
         }));
         // What works once works always: nothing below fails by a peer's doing.
         tls.try_server(&Verdict::default())?;
@@ -67,6 +76,16 @@ impl Tls {
     /// Handshakes and datagrams refused since the start, by reason.
     pub fn refusals(&self) -> &Arc<Refusals> {
         &self.0.refusals
+    }
+
+    /// How many connections are open, by what they run over.
+    pub fn census(&self) -> &Arc<Census> {
+        &self.0.census
+    }
+
+    /// Which peers are reached over TCP only.
+    pub fn paths(&self) -> &Arc<Paths> {
+        &self.0.paths
     }
 
     /// Whom this node believes.
@@ -103,6 +122,16 @@ impl Tls {
     }
 
     fn try_server(&self, verdict: &Verdict) -> Result<Arc<QuicServerConfig>, TlsError> {
+        QuicServerConfig::try_from(self.server_config(verdict)?).map(Arc::new).map_err(failed)
+    }
+
+    /// For one connection from a peer over TCP.
+    pub(crate) fn tcp_server(&self, verdict: &Verdict) -> Arc<rustls::ServerConfig> {
+        Arc::new(self.server_config(verdict).expect("it worked in try_new"))
+    }
+
+    /// The same for both carriers.
+    fn server_config(&self, verdict: &Verdict) -> Result<rustls::ServerConfig, TlsError> {
         let shared = &self.0;
         let verifier = Verifier::new(shared.trust.clone(), Role::Client, None, verdict.clone());
         let mut config = rustls::ServerConfig::builder_with_provider(shared.provider.clone())
@@ -115,7 +144,7 @@ impl Tls {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.max_early_data_size = 0;
-        QuicServerConfig::try_from(config).map(Arc::new).map_err(failed)
+        Ok(config)
     }
 
     /// For one connection to a peer.
@@ -138,6 +167,26 @@ impl Tls {
         expected: Option<&SpiffeId>,
         verdict: &Verdict,
     ) -> Result<Arc<QuicClientConfig>, TlsError> {
+        QuicClientConfig::try_from(self.client_config(alpn, expected, verdict)?).map(Arc::new).map_err(failed)
+    }
+
+    /// For one connection to a peer over TCP.
+    pub(crate) fn tcp_client(
+        &self,
+        alpn: Alpn,
+        expected: Option<&SpiffeId>,
+        verdict: &Verdict,
+    ) -> Arc<rustls::ClientConfig> {
+        Arc::new(self.client_config(alpn, expected, verdict).expect("it worked in try_new"))
+    }
+
+    /// The same for both carriers.
+    fn client_config(
+        &self,
+        alpn: Alpn,
+        expected: Option<&SpiffeId>,
+        verdict: &Verdict,
+    ) -> Result<rustls::ClientConfig, TlsError> {
         let shared = &self.0;
         let verifier = Verifier::new(shared.trust.clone(), Role::Server, expected.cloned(), verdict.clone());
         let mut config = rustls::ClientConfig::builder_with_provider(shared.provider.clone())
@@ -150,7 +199,7 @@ impl Tls {
         config.resumption = Resumption::disabled();
         config.enable_early_data = false;
         config.enable_sni = false;
-        QuicClientConfig::try_from(config).map(Arc::new).map_err(failed)
+        Ok(config)
     }
 }
 

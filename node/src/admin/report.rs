@@ -34,6 +34,9 @@ pub struct StatusReport {
     pub ways: Vec<WayReport>,
     /// Gossip's counters by name.
     pub gossip: BTreeMap<String, u64>,
+    /// Connections between nodes.
+    #[serde(default)]
+    pub hop: HopReport,
     /// QUIC's counters by name.
     pub quic: BTreeMap<String, u64>,
     /// What was refused, by reason.
@@ -41,6 +44,15 @@ pub struct StatusReport {
     /// When the certificate ends.
     #[serde(serialize_with = "seconds")]
     pub certificate_expires: Timestamp,
+}
+
+/// Connections to other nodes and of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HopReport {
+    /// How many are open, by what they run over: `quic`, `tcp`.
+    pub connections: BTreeMap<String, usize>,
+    /// Names of the nodes that are reached over TCP only: UDP does not pass.
+    pub by_tcp: Vec<String>,
 }
 
 /// Who a node is and where.

@@ -46,11 +46,16 @@ impl Bound {
         let config = &loaded.config;
         let shards = config.node.shards.get();
         let quic_address = SocketAddr::new(config.mesh.bind, config.mesh.quic_port);
-        let quic = Port::bind(quic_address, shards).map_err(|error| {
+        let quic = Port::bind(quic_address, shards, config.mesh.carriers).map_err(|error| {
             let hint = match &error {
                 BindError::InUse(address) => format!(
                     "does an agent run here already? `ss -ulpn 'sport = :{}'` names the program; stop it, or set \
                      mesh.quic_port to a free port",
+                    address.port()
+                ),
+                BindError::TcpInUse(address) => format!(
+                    "`ss -tlpn 'sport = :{}'` names the program; stop it, set mesh.quic_port to a port that is free for UDP and \
+                     TCP, or do without TCP: mesh.carrier = \"quic\"",
                     address.port()
                 ),
                 _ => "mesh.bind must be an address of this host".to_owned(),

@@ -10,6 +10,7 @@ use starling_gossip::State as Alive;
 use starling_proto::NodeId;
 use tokio::task::JoinSet;
 
+use super::hop;
 use super::report::State;
 use crate::admin::{CheckReport, CheckState, DismissError};
 use crate::inbound::application::Names;
@@ -47,6 +48,7 @@ impl State {
             refusing,
             looped: self.plane.passed.looped(),
             gossip: self.config.mesh.address().gossip(),
+            by_tcp: hop::by_tcp(&self.tls),
             survey,
         };
         verdict::judge(&facts)

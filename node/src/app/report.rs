@@ -15,7 +15,7 @@ use starling_transport::{Pool, Tls};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{keyring, numbers};
+use super::{hop, keyring, numbers};
 use crate::admin::{
     CheckReport, DismissError, EndpointReport, KeyringError, KeyringReport, LoadReport, MemberReport, MembersReport,
     NodeReport, RouteStatReport, ServiceReport, ServiceTotals, Source, StatusReport, WayReport,
@@ -42,7 +42,7 @@ pub(super) struct State {
     pub(super) plane: Arc<Plane>,
     pub(super) watchdog: Watchdog,
     pools: Vec<Pool>,
-    tls: Tls,
+    pub(super) tls: Tls,
     ways: Vec<WayReport>,
     started: Instant,
     latest: Mutex<Latest>,
@@ -127,7 +127,7 @@ impl State {
         if !self.is_alone() || self.started.elapsed() >= ALONE_AFTER {
             return Ok(());
         }
-        Err("no seed has answered yet: is one of mesh.seeds up, and reachable by UDP?".to_owned())
+        Err("no seed has answered yet: is one of mesh.seeds up, and reachable?".to_owned())
     }
 
     /// Are there seeds beside the node itself?
@@ -228,6 +228,7 @@ impl Source for State {
             shards: self.config.node.shards.get(),
             ways: self.ways.clone(),
             gossip: self.status_of(numbers::counted),
+            hop: hop::report(&self.tls),
             quic: self.quic_refusals(),
             rejected: self.status_of(numbers::rejected),
             certificate_expires: Timestamp::from_second(i64::try_from(not_after.as_secs()).unwrap_or(i64::MAX))
@@ -336,6 +337,7 @@ impl Source for State {
             for (reason, value) in self.quic_refusals() {
                 metrics::counter!("starling_quic_refused_total", "reason" => reason).absolute(value);
             }
+            hop::publish(&self.tls);
             let now = Instant::now();
             for cluster in self.plane.clusters.load().iter() {
                 let service = cluster.service().to_string();

@@ -36,6 +36,10 @@ fn rows(report: &StatusReport, wide: bool) -> Vec<(&'static str, String)> {
     ];
     rows.extend(report.ways.iter().map(|way| ("way in", format!("{} {}: {}", way.name, way.address, way.state))));
     rows.push(("gossip", counts(&report.gossip, wide)));
+    rows.push(("connections", counts(&report.hop.connections, wide)));
+    if !report.hop.by_tcp.is_empty() {
+        rows.push(("by TCP only", list(&report.hop.by_tcp)));
+    }
     rows.push(("quic", counts(&report.quic, wide)));
     rows
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 
-use starling_transport::MAX_SHARDS;
+use starling_transport::{Carriers, MAX_SHARDS};
 
 use super::problem::{ConfigError, Key, Place, Problem};
 use super::raw::{Raw, RawConfig, Table, Value};
@@ -148,6 +148,7 @@ fn mesh(ledger: &Ledger, root: &mut Table, host: &Host) -> Mesh {
     let bind = section.take("bind", read::ip);
     let gossip_port = section.or("gossip_port", default::GOSSIP_PORT, read::port);
     let quic_port = section.or("quic_port", default::QUIC_PORT, read::port);
+    let carriers = section.or("carrier", Carriers::Both, read::carrier);
     let seeds = section.take("seeds", seeds).map_or_else(Vec::new, |keyed| read_seeds(ledger, &keyed));
     section.close();
     let key = ledger.key("mesh.advertise");
@@ -168,7 +169,7 @@ fn mesh(ledger: &Ledger, root: &mut Table, host: &Host) -> Mesh {
         let what = format!("the seed {seed} is another host, which cannot reach {advertise}");
         ledger.report(key.problem(what, "write the address where others reach this node"));
     }
-    Mesh { advertise, bind: bind.map_or(advertise, |keyed| keyed.value), gossip_port, quic_port, seeds }
+    Mesh { advertise, bind: bind.map_or(advertise, |keyed| keyed.value), gossip_port, quic_port, carriers, seeds }
 }
 
 fn reachable(raw: &Raw) -> Result<IpAddr, Wrong> {

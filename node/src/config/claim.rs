@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use starling_proto::Protocol;
+use starling_transport::Carriers;
 
 use super::problem::Key;
 use super::repeated::{ListenerKeys, ServiceKeys};
@@ -58,13 +59,18 @@ pub(super) fn check(
 
 fn claims(config: &Config, ledger: &Ledger, listeners: &[ListenerKeys], ingresses: &[Key]) -> Vec<Claim> {
     let mesh = config.mesh.bind;
-    let udp = |key: &str, port| {
+    let of_mesh = |key: &str, port, layer| {
         let key = ledger.key(key);
         let default = key.place.line.is_none() && !key.place.is_text();
-        Claim { key, address: SocketAddr::new(mesh, port), layer: Layer::Udp, default }
+        Claim { key, address: SocketAddr::new(mesh, port), layer, default }
     };
-    let mut claims =
-        vec![udp("mesh.gossip_port", config.mesh.gossip_port), udp("mesh.quic_port", config.mesh.quic_port)];
+    let mut claims = vec![
+        of_mesh("mesh.gossip_port", config.mesh.gossip_port, Layer::Udp),
+        of_mesh("mesh.quic_port", config.mesh.quic_port, Layer::Udp),
+    ];
+    if config.mesh.carriers != Carriers::Quic {
+        claims.push(of_mesh("mesh.quic_port", config.mesh.quic_port, Layer::Tcp));
+    }
     let mut claim = |key: &str, listen: Option<Listen>, layer| {
         claims.extend(listen.map(|Listen { address, given }| Claim {
             key: ledger.key(key),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use starling_proto::{Protocol, ServiceName, SpiffeId, TrustDomain};
+use starling_transport::Carriers;
 use tracing::level_filters::LevelFilter;
 
 use super::problem::Source;
@@ -79,6 +80,19 @@ pub(super) fn boolean(raw: &Raw) -> Read<bool> {
 
 pub(super) fn port(raw: &Raw) -> Read<u16> {
     integer(raw, 1..=65_535).and_then(|port| u16::try_from(port).map_err(|_| wrong("is no port", "")))
+}
+
+/// What connections between nodes run over.
+pub(super) fn carrier(raw: &Raw) -> Read<Carriers> {
+    match text(raw)? {
+        "auto" => Ok(Carriers::Both),
+        "quic" => Ok(Carriers::Quic),
+        "tcp" => Ok(Carriers::Tcp),
+        other => {
+            let hint = "write \"auto\" (QUIC, and TCP where UDP does not pass), \"quic\" or \"tcp\"";
+            Err(wrong(format!("'{other}' is no carrier"), hint))
+        }
+    }
 }
 
 pub(super) fn fraction(raw: &Raw) -> Read<f64> {

@@ -16,7 +16,7 @@ const fn one(name: &'static str, keys: &'static [&'static str]) -> Section {
 
 pub(super) const SECTIONS: &[Section] = &[
     one("node", &["name", "zone", "data_dir", "shards"]),
-    one("mesh", &["advertise", "bind", "gossip_port", "quic_port", "seeds"]),
+    one("mesh", &["advertise", "bind", "gossip_port", "quic_port", "carrier", "seeds"]),
     one("identity", &["dir"]),
     one("admin", &["socket", "listen"]),
     one("dns", &["listen", "suffix", "vip_range"]),

@@ -226,6 +226,7 @@ impl Driver {
         if self.state.sweep_at <= now {
             self.state.sweep_at = now + SWEEP;
             self.peers.sweep();
+            self.peers.try_better();
             self.remember_records();
             self.pull_differing(now);
         }

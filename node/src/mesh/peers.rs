@@ -1,6 +1,7 @@
 //! Control connections: at most one a peer is kept, whichever side dialed it, and closed when nobody needs it.
 
 mod ask;
+mod better;
 mod serve;
 
 use std::collections::BTreeMap;
@@ -78,6 +79,8 @@ struct Slot {
     /// Dials that failed since the last one that did not, and when.
     failures: u32,
     failed: Option<Instant>,
+    /// Its connection runs over TCP: when QUIC is tried again.
+    better: Option<better::Better>,
 }
 
 /// All control connections of this node.
@@ -193,13 +196,15 @@ impl Peers {
     }
 
     /// Keeps a connection that a peer made, if there is none to it yet.
-    fn adopt(&self, connection: &Connection) {
+    fn adopt(self: &Arc<Self>, connection: &Connection) {
         let roster = self.roster.load();
         let Some((_, member)) = roster.named(&connection.peer().spiffe) else { return };
         let mut slots = self.slots();
         let slot = slots.entry(member.address).or_default();
-        if slot.ready.as_ref().is_none_or(|(known, _)| known.lost().is_some() || known.is_silent()) {
-            slot.ready = Some((connection.clone(), Instant::now()));
+        if slot.is_bettered_by(connection) {
+            let old = slot.ready.replace((connection.clone(), Instant::now()));
+            drop(slots);
+            self.retire(old);
         }
     }
 

@@ -64,7 +64,8 @@ pub(super) async fn start(config: MeshConfig) -> Result<Mesh, MeshError> {
     let roster = SharedRoster::default();
     let (jobs, inbound) = mpsc::channel(JOBS);
     let (outbox, outgoing) = mpsc::channel(OUTBOX);
-    let dialer = Dialer::bind(config.bind, &config.tls, &Limits::default())?;
+    let limits = Limits { carriers: config.carriers, ..Limits::default() };
+    let dialer = Dialer::bind(config.bind, &config.tls, &limits)?;
     let own = config.advertise.quic();
     let peers = Peers::new(dialer, own, Arc::clone(&roster), jobs.clone(), Arc::clone(&counters), stop.clone());
     let peers = Arc::new(peers);

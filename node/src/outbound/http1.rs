@@ -149,7 +149,7 @@ impl Connection {
                 // A body that nobody wants: the client may never send it, or never end it, and what comes instead of it would
                 // be taken for a part of it (RFC 9110, section 10.1.1).
                 let unwanted = may_withhold || answer.status().as_u16() >= 400;
-                let keeps_alive = asked.keeps_alive && !(unwanted && !self.inlet.is_body_over());
+                let keeps_alive = asked.keeps_alive && (!unwanted || self.inlet.is_body_over());
                 self.send(answer, Asked { keeps_alive, ..asked }).await
             }
             Answer::Tunnel(head, tunnel) => {

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use starling::admin::{
-    CheckReport, CheckState, DismissError, EndpointReport, HolderReport, KeyReportLine, KeyringError, KeyringReport,
-    LoadReport, MemberReport, MembersReport, NodeReport, RouteStatReport, ServiceReport, ServiceTotals, Source,
-    StatusReport, WayReport,
+    CheckReport, CheckState, DismissError, EndpointReport, HolderReport, HopReport, KeyReportLine, KeyringError,
+    KeyringReport, LoadReport, MemberReport, MembersReport, NodeReport, RouteStatReport, ServiceReport, ServiceTotals,
+    Source, StatusReport, WayReport,
 };
 use starling_proto::{Generation, NodeId, Protocol, ServiceName};
 use tokio::sync::Notify;
@@ -46,6 +46,10 @@ impl Source for Made {
             shards: 2,
             ways: vec![WayReport { name: "dns".to_owned(), address: at("127.0.0.1:5391"), state: "bound".to_owned() }],
             gossip: [("sent".to_owned(), 11), ("dropped".to_owned(), 0)].into(),
+            hop: HopReport {
+                connections: [("quic".to_owned(), 6), ("tcp".to_owned(), 1)].into(),
+                by_tcp: vec!["web-2".to_owned()],
+            },
             quic: [("streams".to_owned(), 4)].into(),
             rejected: [("replay".to_owned(), 3), ("signature".to_owned(), 0)].into(),
             certificate_expires: "2100-01-01T00:00:00.5Z".parse().unwrap(),

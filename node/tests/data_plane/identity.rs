@@ -8,7 +8,7 @@ use bytes::Bytes;
 use starling::mesh::{Backoff, Mesh, MeshConfig, Seed, Timings};
 use starling_proto::mesh::v1;
 use starling_proto::{NodeAddress, frame};
-use starling_transport::{Alpn, ConnectError, Connection, Dialer, Incoming, Limits, Listener, Tls};
+use starling_transport::{Alpn, Carriers, ConnectError, Connection, Dialer, Incoming, Limits, Listener, Tls};
 
 use crate::backend::Backend;
 use crate::caller::{call, get, post};
@@ -113,6 +113,7 @@ impl Impostor {
             zone: String::new(),
             shards: 1,
             member_limit: MeshConfig::MEMBER_LIMIT,
+            carriers: Carriers::Both,
             timings: Timings { seeds: Backoff::default(), ..Timings::default() },
         };
         let mesh = Mesh::start(config).await.unwrap();

@@ -13,7 +13,7 @@ use starling_gossip::{State, View};
 use starling_proto::NodeAddress;
 use starling_proto::mesh::v1;
 use starling_transport::ca::{self, IssueRequest};
-use starling_transport::{Identity, Incoming, Limits, Listener, Tls};
+use starling_transport::{Carriers, Identity, Incoming, Limits, Listener, Tls};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -91,6 +91,7 @@ pub(crate) fn config(identity: Identity, address: NodeAddress, seeds: Vec<Seed>,
         zone: "here".into(),
         shards: 1,
         member_limit: MeshConfig::MEMBER_LIMIT,
+        carriers: Carriers::Both,
         timings: Timings { seeds: Backoff::default(), ..Timings::default() },
     }
 }

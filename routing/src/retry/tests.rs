@@ -49,6 +49,12 @@ fn each_kind_of_try_is_judged_as_the_table_says() {
         ("idempotent, second of two", two, Attempt { number: 1, ..TRY }, AfterPause),
         ("idempotent, third of two", two, Attempt { number: 2, ..TRY }, Not(GiveUp::AttemptsSpent)),
         ("idempotent, nowhere else", one, Attempt { elsewhere: false, ..TRY }, Not(GiveUp::NowhereElse)),
+        (
+            "idempotent, nowhere else, its connection lost",
+            one,
+            Attempt { elsewhere: false, error: ErrorCode::ConnectionLost, ..TRY },
+            Same,
+        ),
         ("idempotent, body gone", one, Attempt { replayable: false, ..TRY }, Not(GiveUp::BodyGone)),
         ("idempotent, no time", one, Attempt { left: Duration::ZERO, ..TRY }, Not(GiveUp::NoTime)),
         ("idempotent, no retries", never, TRY, Not(GiveUp::AttemptsSpent)),
@@ -163,7 +169,8 @@ proptest! {
             prop_assert!(after.is_zero() || (BACKOFF_MIN..=BACKOFF_MAX).contains(&after));
             prop_assert!(attempt.number + 2 <= ATTEMPTS_MAX);
             prop_assert!(attempt.replayable && retries > 0);
-            prop_assert!(elsewhere || attempt.error.processed() == Processed::No);
+            let may_be_same = attempt.error.processed() == Processed::No || attempt.error == ErrorCode::ConnectionLost;
+            prop_assert!(elsewhere || may_be_same);
             prop_assert_eq!(budget.remaining(now), 9);
         } else {
             prop_assert_eq!(budget.remaining(now), 10);

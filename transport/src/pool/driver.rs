@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rand::RngExt;
-use starling_proto::SpiffeId;
+use starling_proto::{ErrorCode, SpiffeId};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::Shared;
@@ -13,6 +13,7 @@ use crate::{ConnectError, Connection, Lost};
 /// What happened.
 enum Event {
     Dialed { number: u64, spiffe: SpiffeId, outcome: Result<Connection, ConnectError> },
+    DialedBetter { number: u64, spiffe: SpiffeId, made: Option<Connection> },
     Closed { number: u64, spiffe: SpiffeId, lost: Lost },
 }
 
@@ -21,6 +22,7 @@ pub(super) async fn drive(shared: Arc<Shared>) {
     let mut tasks: JoinSet<Event> = JoinSet::new();
     let mut closings: BTreeMap<u64, AbortHandle> = BTreeMap::new();
     let mut silence = shared.dialer.board().subscribe();
+    let mut paths = shared.dialer.paths().subscribe();
     loop {
         let (outputs, timeout) = {
             let mut machine = shared.machine();
@@ -34,6 +36,10 @@ pub(super) async fn drive(shared: Arc<Shared>) {
         tokio::select! {
             () = shared.wake.notified() => {}
             Ok(()) = silence.changed() => {}
+            Ok(()) = paths.changed() => {
+                let by_tcp = Arc::clone(&paths.borrow_and_update());
+                shared.machine().handle_paths(|address| by_tcp.contains_key(&address), Instant::now());
+            }
             Some(event) = tasks.join_next() => {
                 // An aborted task has nothing to tell.
                 if let Ok(event) = event {
@@ -47,7 +53,7 @@ pub(super) async fn drive(shared: Arc<Shared>) {
 
 fn perform(
     shared: &Arc<Shared>,
-    output: Output,
+    output: Output<Connection>,
     tasks: &mut JoinSet<Event>,
     closings: &mut BTreeMap<u64, AbortHandle>,
 ) {
@@ -60,6 +66,19 @@ fn perform(
                 let outcome = dial.await;
                 Event::Dialed { number, spiffe, outcome }
             });
+        }
+        Output::DialBetter { number, spiffe, address } => {
+            let shared = shared.clone();
+            tasks.spawn(async move {
+                let settings = &shared.settings;
+                let timeout = settings.connect_timeout;
+                let made = shared.dialer.connect_quic(address, Some(&spiffe), settings.alpn, timeout).await.ok();
+                Event::DialedBetter { number, spiffe, made }
+            });
+        }
+        Output::Close { number, link } => {
+            closings.remove(&number).iter().for_each(AbortHandle::abort);
+            link.close(ErrorCode::ConnectionSilent, "nothing passes on this path");
         }
         // The connection closes when its last stream is dropped; the task that waits for its end must not hold it.
         Output::Retire { number } => {
@@ -76,11 +95,13 @@ fn handle(shared: &Arc<Shared>, event: Event, tasks: &mut JoinSet<Event>, closin
     match event {
         Event::Dialed { number, spiffe, outcome: Ok(connection) } => {
             shared.machine().handle_connected(&spiffe, number, connection.clone(), now);
-            let closing = tasks.spawn(async move {
-                let lost = connection.closed().await;
-                Event::Closed { number, spiffe, lost }
-            });
-            closings.insert(number, closing);
+            closings.insert(number, tasks.spawn(closed(number, spiffe, connection)));
+        }
+        Event::DialedBetter { number, spiffe, made } => {
+            shared.machine().handle_better(&spiffe, number, made.clone(), jitter, now);
+            if let Some(connection) = made {
+                closings.insert(number, tasks.spawn(closed(number, spiffe, connection)));
+            }
         }
         Event::Dialed { spiffe, outcome: Err(error), .. } => {
             shared.machine().handle_failed(&spiffe, error, jitter, now);
@@ -90,6 +111,11 @@ fn handle(shared: &Arc<Shared>, event: Event, tasks: &mut JoinSet<Event>, closin
             shared.machine().handle_closed(&spiffe, number, ConnectError::Refused(lost.to_string()), jitter, now);
         }
     }
+}
+
+async fn closed(number: u64, spiffe: SpiffeId, connection: Connection) -> Event {
+    let lost = connection.closed().await;
+    Event::Closed { number, spiffe, lost }
 }
 
 fn publish(shared: &Shared) {

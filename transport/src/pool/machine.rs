@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use starling_proto::SpiffeId;
 
-use self::peer::{Dial, Peer};
+use self::peer::{Better, Dial, Peer};
 
 /// What the machine wants to know of a connection.
 pub(crate) trait Link: Clone {
@@ -18,6 +18,8 @@ pub(crate) trait Link: Clone {
     fn is_silent(&self) -> bool;
     /// The peer wants no more streams.
     fn is_leaving(&self) -> bool;
+    /// It serves only since a better carrier did not: one is to be tried again.
+    fn stands_in(&self) -> bool;
 }
 
 /// Times and bounds.
@@ -33,6 +35,12 @@ pub(crate) struct Settings {
     pub(crate) settled: Duration,
     /// Connections to peers that are not kept warm are closed when unused for so long.
     pub(crate) idle: Duration,
+    /// Where a connection stands in for a better one, that is tried again after this; doubled with each failure.
+    pub(crate) better_min: Duration,
+    /// The longest wait before it is tried again.
+    pub(crate) better_max: Duration,
+    /// A silent connection is given up after this, if another carrier still reaches the peer.
+    pub(crate) given_up: Duration,
 }
 
 /// What the caller of [`Machine::handle_request`] should do.
@@ -48,11 +56,15 @@ pub(crate) enum Answer<L, E> {
 
 /// What the shell must do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Output {
+pub(crate) enum Output<L> {
     /// Dial, and tell the outcome under this number.
     Dial { number: u64, spiffe: SpiffeId, address: SocketAddr },
+    /// Dial with the better carrier and no other, and tell the outcome under this number.
+    DialBetter { number: u64, spiffe: SpiffeId, address: SocketAddr },
     /// Let go of a connection: its streams may finish.
     Retire { number: u64 },
+    /// Close a connection: its streams wait for nothing.
+    Close { number: u64, link: L },
 }
 
 /// The machine. `L` is a connection, `E` why a dial failed.
@@ -122,6 +134,28 @@ impl<L: Link, E: Clone> Machine<L, E> {
         self.retired.extend(peer.replaced());
     }
 
+    /// A dial with the better carrier ended. `jitter` in 0..1 spreads the next try.
+    pub(crate) fn handle_better(&mut self, spiffe: &SpiffeId, number: u64, link: Option<L>, jitter: f64, now: Instant) {
+        self.dialing = self.dialing.saturating_sub(1);
+        let Some(peer) = self.peers.get_mut(spiffe) else { return self.retired.extend(link.map(|_| number)) };
+        let Better::Dialing { address } = peer.better else { return self.retired.extend(link.map(|_| number)) };
+        match link {
+            Some(link) => {
+                peer.better = Better::Idle;
+                peer.add(number, link, address, now);
+                self.retired.extend(peer.replaced());
+            }
+            None => peer.better_failed(jitter, now, &self.settings),
+        }
+    }
+
+    /// The better carrier was found to pass to some peers, and not to these. Where another stands in, it is tried at once.
+    pub(crate) fn handle_paths(&mut self, is_blocked: impl Fn(SocketAddr) -> bool, now: Instant) {
+        for peer in self.peers.values_mut().filter(|peer| !is_blocked(peer.address)) {
+            peer.hasten_better(now);
+        }
+    }
+
     /// A dial failed. `jitter` in 0..1 spreads the next try.
     pub(crate) fn handle_failed(&mut self, spiffe: &SpiffeId, error: E, jitter: f64, now: Instant) {
         self.dialing = self.dialing.saturating_sub(1);
@@ -140,16 +174,21 @@ impl<L: Link, E: Clone> Machine<L, E> {
     }
 
     /// Time passed, or a connection changed: all that is due now.
-    pub(crate) fn poll_outputs(&mut self, now: Instant) -> Vec<Output> {
+    pub(crate) fn poll_outputs(&mut self, now: Instant) -> Vec<Output<L>> {
+        let mut outputs = Vec::new();
         for peer in self.peers.values_mut() {
+            while let Some((number, link)) = peer.given_up(now, self.settings.given_up) {
+                outputs.push(Output::Close { number, link });
+            }
             self.retired.extend(peer.replaced());
             if !peer.warm && now >= peer.used + self.settings.idle {
                 self.retired.extend(peer.clear());
             }
+            peer.plan_better(now, &self.settings);
         }
         let idle = self.settings.idle;
         self.peers.retain(|_, peer| peer.warm || !peer.is_blank() || now < peer.used + idle);
-        let mut outputs: Vec<Output> = self.retired.drain(..).map(|number| Output::Retire { number }).collect();
+        outputs.extend(self.retired.drain(..).map(|number| Output::Retire { number }));
         // Who is waited for comes first.
         for wanted in [true, false] {
             for (spiffe, peer) in &mut self.peers {
@@ -165,13 +204,24 @@ impl<L: Link, E: Clone> Machine<L, E> {
                 }
             }
         }
+        for (spiffe, peer) in &mut self.peers {
+            if self.dialing >= self.settings.dials {
+                break;
+            }
+            if let Some(address) = peer.begin_better(now) {
+                let number = self.next;
+                self.next += 1;
+                self.dialing += 1;
+                outputs.push(Output::DialBetter { number, spiffe: spiffe.clone(), address });
+            }
+        }
         outputs
     }
 
     /// When to call [`Self::poll_outputs`] again, if nothing happens before.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let may_dial = self.dialing < self.settings.dials;
-        self.peers.values().filter_map(|peer| peer.timeout(self.settings.idle, may_dial)).min()
+        self.peers.values().filter_map(|peer| peer.timeout(&self.settings, may_dial)).min()
     }
 
     /// Peers with a connection that works.

@@ -1,20 +1,19 @@
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::poll_fn;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use prost::Message;
-use quinn::ReadError;
 use starling_proto::{ErrorCode, decode};
 
 use super::decoder::Decoder;
-use super::{Frame, Malformed, StreamError, code, number};
+use super::{Frame, Malformed, StreamError};
 use crate::Connection;
+use crate::carrier::RecvStream;
 
 /// The half of a stream that is read. Dropped before its end, it tells the peer [`ErrorCode::Cancelled`].
 #[derive(Debug)]
 pub struct RecvHalf {
-    stream: quinn::RecvStream,
+    stream: RecvStream,
     decoder: Decoder,
     connection: Connection,
     /// Nothing more will come: read to the end, reset, or stopped here.
@@ -22,7 +21,7 @@ pub struct RecvHalf {
 }
 
 impl RecvHalf {
-    pub(crate) fn new(stream: quinn::RecvStream, connection: Connection) -> Self {
+    pub(crate) fn new(stream: RecvStream, connection: Connection) -> Self {
         Self { stream, decoder: Decoder::new(), connection, over: false }
     }
 
@@ -92,17 +91,15 @@ impl RecvHalf {
     pub fn stop(&mut self, code: ErrorCode) {
         if !self.over {
             self.over = true;
-            let _ = self.stream.stop(number(code));
+            self.stream.stop(code.number());
         }
     }
 
     /// Fetches the next bytes for the decoder; false at the end of the stream.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, StreamError>> {
-        // The future holds nothing between polls: quinn keeps the waker with the stream.
-        let chunk = ready!(pin!(self.stream.read_chunk(usize::MAX, true)).poll(cx));
-        Poll::Ready(match chunk {
+        Poll::Ready(match ready!(self.stream.poll_read(cx)) {
             Ok(Some(chunk)) => {
-                self.decoder.handle_chunk(chunk.bytes);
+                self.decoder.handle_chunk(chunk);
                 Ok(true)
             }
             Ok(None) => {
@@ -111,23 +108,12 @@ impl RecvHalf {
             }
             Err(error) => {
                 self.over = true;
-                Err(self.lost(error))
-            }
-        })
-    }
-
-    fn lost(&self, error: ReadError) -> StreamError {
-        match error {
-            ReadError::Reset(number) => {
-                let code = code(number);
-                if code == ErrorCode::Draining {
+                if error == StreamError::Reset(ErrorCode::Draining) {
                     self.connection.on_leaving();
                 }
-                StreamError::Reset(code)
+                Err(error)
             }
-            ReadError::ConnectionLost(error) => StreamError::ConnectionLost(error.into()),
-            ReadError::ClosedStream | ReadError::IllegalOrderedRead | ReadError::ZeroRttRejected => StreamError::Closed,
-        }
+        })
     }
 }
 

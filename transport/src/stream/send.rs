@@ -1,17 +1,17 @@
 use std::cell::RefCell;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
-use quinn::{StoppedError, WriteError};
 use starling_proto::ErrorCode;
 use starling_proto::frame::{Kind, MAX_PAYLOAD, MAX_TRAILERS, header};
 use starling_proto::head::Head;
 use starling_proto::mesh::v1;
 
-use super::{Malformed, StreamError, code, number};
+use super::{Malformed, StreamError};
+use crate::carrier::SendStream;
 
 /// The half of a stream that is written. Dropped before [`Self::finish`], it tells the peer
 /// [`ErrorCode::Cancelled`]: a body that was cut never looks whole.
@@ -19,7 +19,7 @@ use super::{Malformed, StreamError, code, number};
 /// Writing waits while the reader is behind by its window.
 #[derive(Debug)]
 pub struct SendHalf {
-    stream: quinn::SendStream,
+    stream: SendStream,
     over: bool,
     /// What the reader has no room for yet.
     unsent: Vec<Bytes>,
@@ -53,7 +53,7 @@ fn encoded(encode: impl FnOnce(&mut BytesMut)) -> Bytes {
 }
 
 impl SendHalf {
-    pub(crate) fn new(stream: quinn::SendStream) -> Self {
+    pub(crate) fn new(stream: SendStream) -> Self {
         Self { stream, over: false, unsent: Vec::new(), ends: false, broken: None }
     }
 
@@ -127,7 +127,7 @@ impl SendHalf {
     /// Gives up on the stream and tells the peer why. What it has not yet received is dropped.
     pub fn reset(&mut self, code: ErrorCode) {
         self.over = true;
-        let _ = self.stream.reset(number(code));
+        self.stream.reset(code.number());
     }
 
     /// Completes when the peer wants no more of this stream (`Err` with its reason), or has received all of a finished
@@ -136,12 +136,7 @@ impl SendHalf {
     /// # Errors
     /// If the peer stopped the stream, or the connection is lost.
     pub async fn stopped(&self) -> Result<(), StreamError> {
-        match self.stream.stopped().await {
-            Ok(None) => Ok(()),
-            Ok(Some(number)) => Err(StreamError::Reset(code(number))),
-            Err(StoppedError::ConnectionLost(error)) => Err(StreamError::ConnectionLost(error.into())),
-            Err(StoppedError::ZeroRttRejected) => Err(StreamError::Closed),
-        }
+        self.stream.stopped().await
     }
 
     fn write_frames(&mut self, mut data: Bytes) {
@@ -163,10 +158,9 @@ impl SendHalf {
         // Whoever waits for room asks again, and is woken then.
         let mut nobody = Context::from_waker(Waker::noop());
         while self.unsent.is_empty() && !chunks.is_empty() {
-            let polled = pin!(self.stream.write_chunks(chunks)).poll(&mut nobody);
-            match polled {
-                Poll::Ready(Ok(written)) => chunks = &mut chunks[written.chunks..],
-                Poll::Ready(Err(error)) => return self.broken = Some(of_write(error)),
+            match self.stream.poll_write(&mut nobody, chunks) {
+                Poll::Ready(Ok(written)) => chunks = &mut chunks[written..],
+                Poll::Ready(Err(error)) => return self.broken = Some(error),
                 Poll::Pending => break,
             }
         }
@@ -175,10 +169,9 @@ impl SendHalf {
 
     fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         while self.broken.is_none() && !self.unsent.is_empty() {
-            let polled = pin!(self.stream.write_chunks(&mut self.unsent)).poll(cx);
-            match ready!(polled) {
-                Ok(written) => drop(self.unsent.drain(..written.chunks)),
-                Err(error) => self.broken = Some(of_write(error)),
+            match ready!(self.stream.poll_write(cx, &mut self.unsent)) {
+                Ok(written) => drop(self.unsent.drain(..written)),
+                Err(error) => self.broken = Some(error),
             }
         }
         if self.ends {
@@ -198,18 +191,10 @@ impl SendHalf {
         } else {
             self.over = true;
             self.ends = false;
-            if self.stream.finish().is_err() {
-                self.broken = Some(StreamError::Closed);
+            if let Err(error) = self.stream.finish() {
+                self.broken = Some(error);
             }
         }
-    }
-}
-
-fn of_write(error: WriteError) -> StreamError {
-    match error {
-        WriteError::Stopped(number) => StreamError::Reset(code(number)),
-        WriteError::ConnectionLost(error) => StreamError::ConnectionLost(error.into()),
-        WriteError::ClosedStream | WriteError::ZeroRttRejected => StreamError::Closed,
     }
 }
 

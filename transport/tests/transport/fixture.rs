@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use starling_proto::{ServicePattern, SpiffeId};
-use starling_transport::{Alpn, Connection, Dialer, Identity, Incoming, Limits, Listener, RecvHalf, SendHalf, Tls, ca};
+use starling_transport::{
+    Alpn, Carriers, Connection, Dialer, Identity, Incoming, Limits, Listener, RecvHalf, SendHalf, Tls, ca,
+};
 use tempfile::TempDir;
 
 /// Far more than anything here takes; only a fault waits for it.
@@ -81,7 +83,12 @@ impl Mesh {
     }
 
     pub(crate) fn dialer(&self, name: &str) -> Dialer {
-        Dialer::bind("127.0.0.1".parse().unwrap(), &self.tls(name), &Limits::default()).unwrap()
+        self.dialer_over(name, Carriers::Both)
+    }
+
+    pub(crate) fn dialer_over(&self, name: &str, carriers: Carriers) -> Dialer {
+        let limits = Limits { carriers, ..Limits::default() };
+        Dialer::bind("127.0.0.1".parse().unwrap(), &self.tls(name), &limits).unwrap()
     }
 
     pub(crate) fn spiffe(name: &str) -> SpiffeId {
@@ -99,8 +106,8 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    pub(crate) async fn new(mesh: &Mesh) -> Self {
-        let (mut listener, dialer) = (mesh.listener("web-1"), mesh.dialer("web-2"));
+    pub(crate) async fn new(mesh: &Mesh, over: Carriers) -> Self {
+        let (mut listener, dialer) = (mesh.listener("web-1"), mesh.dialer_over("web-2", over));
         let address = listener.local_addr();
         let expected = Mesh::spiffe("web-1");
         let dial = dialer.connect(address, Some(&expected), Alpn::Data, CONNECT);

@@ -3,25 +3,38 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, SanType, string::Ia5String};
 use starling_proto::ErrorCode;
-use starling_transport::{Alpn, ConnectError, Incoming, Limits, Listener, Refusal};
+use starling_transport::{Alpn, Carriers, ConnectError, Incoming, Limits, Listener, Refusal};
 
+use crate::carriers::over_each_carrier;
 use crate::fixture::{CONNECT, DOMAIN, Mesh, Pair, ask, serve, soon, until};
 use crate::hostile::{self, Certificate, params, signed, uri};
 
+over_each_carrier!(
+    each_side_knows_the_other_by_its_certificate,
+    a_peer_may_run_what_its_certificate_names_and_nothing_else,
+    data_and_control_are_told_apart,
+    a_node_that_is_refused_hears_why_when_it_connects,
+    whoever_answers_in_anothers_place_is_not_talked_to,
+    a_draining_listener_says_that_it_is_busy,
+    connections_are_bounded_and_the_rest_is_counted,
+);
+
 const NAME: &str = "spiffe://demo.example/node/mallory";
 
-#[tokio::test]
-async fn each_side_knows_the_other_by_its_certificate() {
-    let pair = Pair::new(&Mesh::new()).await;
+async fn each_side_knows_the_other_by_its_certificate(over: Carriers) {
+    let pair = Pair::new(&Mesh::new(), over).await;
     assert_eq!(pair.near.peer().spiffe, Mesh::spiffe("web-1"));
     assert_eq!(pair.far.peer().spiffe, Mesh::spiffe("web-2"));
-    assert_eq!(pair.far.remote_address(), pair.dialer.local_addr());
+    if over == Carriers::Quic {
+        assert_eq!(pair.far.remote_address(), pair.dialer.local_addr());
+    }
+    assert_eq!(pair.far.remote_address().ip(), pair.dialer.local_addr().ip());
+    assert_eq!(pair.near.carrier(), pair.far.carrier());
     assert_eq!(pair.near.alpn(), Alpn::Data);
 }
 
-#[tokio::test]
-async fn a_peer_may_run_what_its_certificate_names_and_nothing_else() {
-    let pair = Pair::new(&Mesh::new()).await;
+async fn a_peer_may_run_what_its_certificate_names_and_nothing_else(over: Carriers) {
+    let pair = Pair::new(&Mesh::new(), over).await;
     let may_run = |service: &str| pair.near.peer().may_run(&service.parse().unwrap());
     assert!(may_run("web"));
     assert!(may_run("orders.shop"));
@@ -29,10 +42,9 @@ async fn a_peer_may_run_what_its_certificate_names_and_nothing_else() {
     assert!(!may_run("web.shop2"));
 }
 
-#[tokio::test]
-async fn data_and_control_are_told_apart() {
+async fn data_and_control_are_told_apart(over: Carriers) {
     let mesh = Mesh::new();
-    let (mut listener, dialer) = (mesh.listener("web-1"), mesh.dialer("web-2"));
+    let (mut listener, dialer) = (mesh.listener("web-1"), mesh.dialer_over("web-2", over));
     let address = listener.local_addr();
     let dial = dialer.connect(address, None, Alpn::Control, CONNECT);
     let (near, far) = soon("a connection", async { tokio::join!(dial, listener.accept()) }).await;
@@ -56,11 +68,30 @@ async fn refused(reason: Refusal, spoil: impl FnOnce(&mut CertificateParams)) {
     let mut params = params(NAME);
     spoil(&mut params);
     let certificate = || signed(&mesh.authority(), &params);
-    refused_by_listener(&mesh, reason, Some(certificate()), b"starling/1").await;
-    refused_by_dialer(&mesh, reason, certificate()).await;
+    refused_by_listener(&mesh, reason, || Some(certificate()), b"starling/1").await;
+    refused_by_dialer(&mesh, reason, certificate).await;
 }
 
-async fn refused_by_listener(mesh: &Mesh, reason: Refusal, certificate: Option<Certificate>, alpn: &[u8]) {
+/// Over QUIC and over TCP.
+async fn refused_by_listener(mesh: &Mesh, reason: Refusal, certificate: impl Fn() -> Option<Certificate>, alpn: &[u8]) {
+    refused_over_quic(mesh, reason, certificate(), alpn).await;
+    let tls = mesh.tls("web-1");
+    let mut listener = Listener::bind("127.0.0.1:0".parse().unwrap(), &tls, &Limits::default()).unwrap();
+    let address = listener.local_addr();
+    let both = async {
+        tokio::join!(
+            hostile::thrown_out_by_tcp(certificate(), alpn, address),
+            until("the refusal is counted", || tls.refusals().of(reason) == 1)
+        )
+    };
+    tokio::select! {
+        _ = listener.accept() => panic!("{reason}: let in"),
+        (by_alert, ()) = both => assert!(by_alert, "{reason}: it is told why"),
+    }
+    assert_eq!(tls.refusals().iter().map(|(_, count)| count).sum::<u64>(), 1, "counted once");
+}
+
+async fn refused_over_quic(mesh: &Mesh, reason: Refusal, certificate: Option<Certificate>, alpn: &[u8]) {
     let tls = mesh.tls("web-1");
     let mut listener = Listener::bind("127.0.0.1:0".parse().unwrap(), &tls, &Limits::default()).unwrap();
     let client = hostile::client(certificate, alpn);
@@ -78,8 +109,16 @@ async fn refused_by_listener(mesh: &Mesh, reason: Refusal, certificate: Option<C
     assert_eq!(tls.refusals().iter().map(|(_, count)| count).sum::<u64>(), 1, "counted once");
 }
 
-async fn refused_by_dialer(mesh: &Mesh, reason: Refusal, certificate: Certificate) {
-    let server = hostile::server(certificate);
+/// Over QUIC and over TCP.
+async fn refused_by_dialer(mesh: &Mesh, reason: Refusal, certificate: impl Fn() -> Certificate) {
+    let (address, serving) = hostile::tcp_server(certificate()).await;
+    let outcome = mesh.dialer_over("web-2", Carriers::Tcp).connect(address, None, Alpn::Data, CONNECT).await;
+    match outcome {
+        Err(ConnectError::Untrusted(refused)) => assert_eq!(refused.reason, reason, "{refused}"),
+        other => panic!("{reason}: {other:?}"),
+    }
+    serving.await.unwrap();
+    let server = hostile::server(certificate());
     let accepting = tokio::spawn({
         let server = server.clone();
         async move {
@@ -99,8 +138,8 @@ async fn refused_by_dialer(mesh: &Mesh, reason: Refusal, certificate: Certificat
 async fn a_certificate_of_another_authority_is_refused() {
     let (mesh, other) = (Mesh::new(), Mesh::new());
     let certificate = || signed(&other.authority(), &params(NAME));
-    refused_by_listener(&mesh, Refusal::UnknownIssuer, Some(certificate()), b"starling/1").await;
-    refused_by_dialer(&mesh, Refusal::UnknownIssuer, certificate()).await;
+    refused_by_listener(&mesh, Refusal::UnknownIssuer, || Some(certificate()), b"starling/1").await;
+    refused_by_dialer(&mesh, Refusal::UnknownIssuer, certificate).await;
 }
 
 #[tokio::test]
@@ -148,14 +187,14 @@ async fn a_certificate_for_another_use_is_refused() {
 
 #[tokio::test]
 async fn a_peer_without_a_certificate_is_refused() {
-    refused_by_listener(&Mesh::new(), Refusal::NoCertificate, None, b"starling/1").await;
+    refused_by_listener(&Mesh::new(), Refusal::NoCertificate, || None, b"starling/1").await;
 }
 
 #[tokio::test]
 async fn a_peer_of_another_protocol_is_refused() {
     let mesh = Mesh::new();
-    let certificate = signed(&mesh.authority(), &params(NAME));
-    refused_by_listener(&mesh, Refusal::NoProtocol, Some(certificate), b"h3").await;
+    let certificate = || Some(signed(&mesh.authority(), &params(NAME)));
+    refused_by_listener(&mesh, Refusal::NoProtocol, certificate, b"h3").await;
 }
 
 #[tokio::test]
@@ -170,8 +209,7 @@ async fn a_good_peer_of_another_key_type_is_let_in() {
     assert!(far.peer().services.is_empty());
 }
 
-#[tokio::test]
-async fn a_node_that_is_refused_hears_why_when_it_connects() {
+async fn a_node_that_is_refused_hears_why_when_it_connects(over: Carriers) {
     let (mesh, other) = (Mesh::new(), Mesh::new());
     // It trusts web-1, but web-1 does not trust it: its roots were replaced by web-1's.
     let request = other.request("stranger", &[]);
@@ -181,20 +219,24 @@ async fn a_node_that_is_refused_hears_why_when_it_connects() {
     tokio::spawn(serve(listener, |_| Vec::new()));
     let identity = starling_transport::Identity::load(&request.out).unwrap();
     let tls = starling_transport::Tls::try_new(&identity).unwrap();
-    let dialer = starling_transport::Dialer::bind("127.0.0.1".parse().unwrap(), &tls, &Limits::default()).unwrap();
+    let dialer = starling_transport::Dialer::bind(
+        "127.0.0.1".parse().unwrap(),
+        &tls,
+        &Limits { carriers: over, ..Limits::default() },
+    )
+    .unwrap();
     let error = dialer.connect(address, None, Alpn::Data, CONNECT).await.unwrap_err();
     assert!(matches!(&error, ConnectError::Untrusted(refused) if refused.reason == Refusal::UnknownIssuer), "{error}");
     assert_eq!(error.code(), ErrorCode::ConnectFailed);
 }
 
-#[tokio::test]
-async fn whoever_answers_in_anothers_place_is_not_talked_to() {
+async fn whoever_answers_in_anothers_place_is_not_talked_to(over: Carriers) {
     let mesh = Mesh::new();
     let listener = mesh.listener("web-1");
     let address = listener.local_addr();
     tokio::spawn(serve(listener, |_| Vec::new()));
     let expected = Mesh::spiffe("web-3");
-    let outcome = mesh.dialer("web-2").connect(address, Some(&expected), Alpn::Data, CONNECT).await;
+    let outcome = mesh.dialer_over("web-2", over).connect(address, Some(&expected), Alpn::Data, CONNECT).await;
     assert_eq!(outcome.unwrap_err(), ConnectError::WrongPeer { expected, found: Mesh::spiffe("web-1") });
 }
 
@@ -209,14 +251,13 @@ async fn a_dead_address_times_out() {
     assert_eq!(error.code(), ErrorCode::ConnectTimeout);
 }
 
-#[tokio::test]
-async fn a_draining_listener_says_that_it_is_busy() {
+async fn a_draining_listener_says_that_it_is_busy(over: Carriers) {
     let mesh = Mesh::new();
     let mut listener = mesh.listener("web-1");
     let address = listener.local_addr();
     listener.drain();
     tokio::spawn(serve(listener, |_| Vec::new()));
-    let outcome = mesh.dialer("web-2").connect(address, None, Alpn::Data, CONNECT).await;
+    let outcome = mesh.dialer_over("web-2", over).connect(address, None, Alpn::Data, CONNECT).await;
     assert_eq!(outcome.unwrap_err(), ConnectError::Busy);
 }
 
@@ -251,15 +292,14 @@ async fn garbage_on_the_port_does_nothing() {
     assert!(matches!(counted[..], [(Refusal::Noise, 150..=203)]), "{counted:?}");
 }
 
-#[tokio::test]
-async fn handshakes_are_bounded_and_the_rest_is_counted() {
+async fn connections_are_bounded_and_the_rest_is_counted(over: Carriers) {
     let mesh = Mesh::new();
     let tls = mesh.tls("web-1");
     let limits = Limits { connections: 2, ..Limits::default() };
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), &tls, &limits).unwrap();
     let address = listener.local_addr();
     tokio::spawn(serve(listener, |_| Vec::new()));
-    let dialer = mesh.dialer("web-2");
+    let dialer = mesh.dialer_over("web-2", over);
     let _first = dialer.connect(address, None, Alpn::Data, CONNECT).await.unwrap();
     let second = dialer.connect(address, None, Alpn::Data, CONNECT).await.unwrap();
     assert_eq!(dialer.connect(address, None, Alpn::Data, CONNECT).await.unwrap_err(), ConnectError::Busy);

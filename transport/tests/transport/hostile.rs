@@ -1,5 +1,6 @@
-//! Peers that do not use this room: QUIC with whatever certificate a test wants.
+//! Peers that do not use this room: QUIC, and TLS over TCP, with whatever certificate a test wants.
 
+use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +14,10 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 /// A certificate as a test wants it.
 pub(crate) struct Certificate {
@@ -66,6 +71,13 @@ fn provider() -> Arc<CryptoProvider> {
 
 /// A client that believes anybody, with a certificate or none.
 pub(crate) fn client(certificate: Option<Certificate>, alpn: &[u8]) -> Endpoint {
+    let mut endpoint = endpoint("0.0.0.0:0", None);
+    let crypto = QuicClientConfig::try_from(client_config(certificate, alpn)).unwrap();
+    endpoint.set_default_client_config(ClientConfig::new(Arc::new(crypto)));
+    endpoint
+}
+
+fn client_config(certificate: Option<Certificate>, alpn: &[u8]) -> rustls::ClientConfig {
     let builder = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
@@ -76,14 +88,57 @@ pub(crate) fn client(certificate: Option<Certificate>, alpn: &[u8]) -> Endpoint 
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![alpn.to_vec()];
-    let mut endpoint = endpoint("0.0.0.0:0", None);
-    let crypto = QuicClientConfig::try_from(config).unwrap();
-    endpoint.set_default_client_config(ClientConfig::new(Arc::new(crypto)));
-    endpoint
+    config
+}
+
+/// The same over TCP. Its handshake is over before the far side has seen its certificate.
+pub(crate) async fn tcp_client(
+    certificate: Option<Certificate>,
+    alpn: &[u8],
+    address: SocketAddr,
+) -> io::Result<TlsStream<TcpStream>> {
+    let connector = TlsConnector::from(Arc::new(client_config(certificate, alpn)));
+    let name = ServerName::try_from("localhost").unwrap();
+    connector.connect(name, TcpStream::connect(address).await?).await.map(TlsStream::from)
+}
+
+/// Dials over TCP and waits until the far side has thrown us out; says whether it was by an alert of TLS.
+pub(crate) async fn thrown_out_by_tcp(certificate: Option<Certificate>, alpn: &[u8], address: SocketAddr) -> bool {
+    let is_alert = |error: &io::Error| {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+        matches!(inner, Some(Error::AlertReceived(_)))
+    };
+    match tcp_client(certificate, alpn, address).await {
+        Ok(mut stream) => match stream.read(&mut [0; 64]).await {
+            Ok(len) => {
+                assert_eq!(len, 0, "it is spoken to");
+                false
+            }
+            Err(error) => is_alert(&error),
+        },
+        Err(error) => is_alert(&error),
+    }
+}
+
+/// A server over TCP that asks nobody for a certificate, and takes one connection.
+pub(crate) async fn tcp_server(certificate: Certificate) -> (SocketAddr, JoinHandle<()>) {
+    let acceptor = TlsAcceptor::from(Arc::new(server_config(certificate)));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let _ = acceptor.accept(stream).await;
+    });
+    (address, serving)
 }
 
 /// A server that asks nobody for a certificate.
-pub(crate) fn server(Certificate { chain, key }: Certificate) -> Endpoint {
+pub(crate) fn server(certificate: Certificate) -> Endpoint {
+    let crypto = QuicServerConfig::try_from(server_config(certificate)).unwrap();
+    endpoint("127.0.0.1:0", Some(ServerConfig::with_crypto(Arc::new(crypto))))
+}
+
+fn server_config(Certificate { chain, key }: Certificate) -> rustls::ServerConfig {
     let mut config = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
@@ -91,8 +146,7 @@ pub(crate) fn server(Certificate { chain, key }: Certificate) -> Endpoint {
         .with_single_cert(chain, key)
         .unwrap();
     config.alpn_protocols = vec![b"starling/1".to_vec()];
-    let crypto = QuicServerConfig::try_from(config).unwrap();
-    endpoint("127.0.0.1:0", Some(ServerConfig::with_crypto(Arc::new(crypto))))
+    config
 }
 
 fn endpoint(address: &str, config: Option<ServerConfig>) -> Endpoint {

@@ -1,5 +1,6 @@
 //! The room as its users see it: real sockets on loopback, certificates made on the spot.
 
+mod carriers;
 mod credentials;
 mod files;
 mod fixture;
@@ -10,4 +11,6 @@ mod relay;
 mod restart;
 mod shards;
 mod silence;
+mod stand_in;
 mod streams;
+mod tcp_relay;

@@ -17,13 +17,20 @@ pub(crate) struct Relay {
 #[derive(Default)]
 struct State {
     cut: AtomicBool,
+    /// Nothing of the client passes; what the server sends does.
+    deaf: AtomicBool,
     /// Which of its sockets it speaks to the server from.
     front: AtomicUsize,
 }
 
 impl Relay {
     pub(crate) async fn to(server: SocketAddr) -> Self {
-        let near = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        Self::at("127.0.0.1:0".parse().unwrap(), server).await
+    }
+
+    /// One that clients find there.
+    pub(crate) async fn at(address: SocketAddr, server: SocketAddr) -> Self {
+        let near = UdpSocket::bind(address).await.unwrap();
         let far = [UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap()];
         let address = near.local_addr().unwrap();
         let state = Arc::new(State::default());
@@ -40,8 +47,14 @@ impl Relay {
         self.state.cut.store(true, Ordering::Relaxed);
     }
 
+    /// From now on the server hears nothing of the client, as behind a firewall that lets out and not in.
+    pub(crate) fn deafen(&self) {
+        self.state.deaf.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) fn heal(&self) {
         self.state.cut.store(false, Ordering::Relaxed);
+        self.state.deaf.store(false, Ordering::Relaxed);
     }
 
     /// From now on the client appears at another port, as behind a NAT that forgot it.
@@ -63,7 +76,7 @@ async fn run(near: UdpSocket, far: [UdpSocket; 2], server: SocketAddr, state: Ar
         tokio::select! {
             Ok((len, from)) = near.recv_from(&mut up) => {
                 client = Some(from);
-                if !state.cut.load(Ordering::Relaxed) {
+                if !state.cut.load(Ordering::Relaxed) && !state.deaf.load(Ordering::Relaxed) {
                     let front = state.front.load(Ordering::Relaxed) % far.len();
                     let _ = far[front].send_to(&up[..len], server).await;
                 }

@@ -3,7 +3,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use starling_transport::{Alpn, Limits, Listener, Lost, Port, Tls};
+use starling_transport::{Alpn, Carriers, Limits, Listener, Lost, Port, Tls};
 use tokio::sync::oneshot;
 
 use crate::fixture::{CONNECT, Mesh, ask, serve, soon};
@@ -22,7 +22,7 @@ impl Process {
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let socket = Port::bind(address, 1).unwrap().into_sockets().remove(0);
+                let socket = Port::bind(address, 1, Carriers::Both).unwrap().into_sockets().remove(0);
                 let listener = Listener::start(socket, &tls, &Limits::default()).unwrap();
                 told.send(listener.local_addr()).unwrap();
                 tokio::select! {

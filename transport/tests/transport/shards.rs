@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::thread::{self, JoinHandle, ThreadId};
 
-use starling_transport::{Alpn, Dialer, Limits, Listener, Port, Tls};
+use starling_transport::{Alpn, Carriers, Dialer, Limits, Listener, Port, Tls};
 use tokio::sync::oneshot;
 
 use crate::fixture::{CONNECT, Mesh, ask, serve, soon};
@@ -34,7 +34,7 @@ fn current_thread() -> ThreadId {
 impl Node {
     /// Every answer names the shard that served it, after checking that it runs on the shard's own thread.
     fn start(tls: &Tls) -> Self {
-        let port = Port::bind("127.0.0.1:0".parse().unwrap(), SHARDS).unwrap();
+        let port = Port::bind("127.0.0.1:0".parse().unwrap(), SHARDS, Carriers::Both).unwrap();
         let address = port.local_addr();
         let shard = |(shard, socket)| {
             let (stop, stopped) = oneshot::channel::<()>();

@@ -7,9 +7,25 @@ use starling_proto::ErrorCode;
 use starling_proto::error_code::Processed;
 use starling_proto::frame::{MAX_HEAD, MAX_TRAILERS};
 use starling_proto::mesh::v1;
-use starling_transport::{Frame, Limits, Lost, Malformed, StreamError};
+use starling_transport::{Carriers, Frame, Limits, Lost, Malformed, StreamError};
 
+use crate::carriers::over_each_carrier;
 use crate::fixture::{Mesh, Pair, soon, until};
+
+over_each_carrier!(
+    a_request_and_its_answer_cross_whole,
+    a_body_longer_than_a_frame_is_split_and_arrives_whole,
+    every_reset_code_crosses_in_both_directions,
+    a_half_that_is_dropped_early_says_cancelled_and_never_looks_whole,
+    a_half_closed_stream_still_carries_the_other_way,
+    a_slow_reader_slows_the_writer_and_little_is_held,
+    stalled_readers_do_not_starve_other_streams,
+    bytes_that_are_no_hop_stream_are_named,
+    trailers_over_their_limit_are_not_sent,
+    a_lost_connection_ends_its_streams_and_says_why,
+    a_draining_peer_refuses_new_streams_and_finishes_old_ones,
+    more_streams_than_allowed_wait_their_turn,
+);
 
 fn head() -> v1::StreamHeader {
     let header = v1::Header { name: Bytes::from_static(b"accept"), value: Bytes::from_static(b"*/*") };
@@ -22,9 +38,8 @@ fn head() -> v1::StreamHeader {
     }
 }
 
-#[tokio::test]
-async fn a_request_and_its_answer_cross_whole() {
-    let pair = Pair::new(&Mesh::new()).await;
+async fn a_request_and_its_answer_cross_whole(over: Carriers) {
+    let pair = Pair::new(&Mesh::new(), over).await;
     let (mut send, mut recv) = pair.near.open().await.unwrap();
     send.send_head_and(&head(), Bytes::from_static(b"one"), false).await.unwrap();
     send.send_data(Bytes::from_static(b"two")).await.unwrap();
@@ -53,9 +68,8 @@ async fn a_request_and_its_answer_cross_whole() {
     soon("the answer is acknowledged", answer.stopped()).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_body_longer_than_a_frame_is_split_and_arrives_whole() {
-    let pair = Pair::new(&Mesh::new()).await;
+async fn a_body_longer_than_a_frame_is_split_and_arrives_whole(over: Carriers) {
+    let pair = Pair::new(&Mesh::new(), over).await;
     let body = Bytes::from(vec![5; (1 << 24) + 1000]);
     let (mut send, _recv) = pair.near.open().await.unwrap();
     let writer = {
@@ -73,9 +87,8 @@ async fn a_body_longer_than_a_frame_is_split_and_arrives_whole() {
     writer.await.unwrap().unwrap();
 }
 
-#[tokio::test]
-async fn every_reset_code_crosses_in_both_directions() {
-    let pair = Pair::new(&Mesh::new()).await;
+async fn every_reset_code_crosses_in_both_directions(over: Carriers) {
+    let pair = Pair::new(&Mesh::new(), over).await;
     for code in ErrorCode::ALL {
         let ((send, mut recv), (mut far_send, mut far_recv)) = pair.stream().await;
         far_send.reset(*code);
@@ -87,18 +100,16 @@ async fn every_reset_code_crosses_in_both_directions() {
     }
 }
 
-#[tokio::test]
-async fn a_half_that_is_dropped_early_says_cancelled_and_never_looks_whole() {
-    let pair = Pair::new(&Mesh::new()).await;
+async fn a_half_that_is_dropped_early_says_cancelled_and_never_looks_whole(over: Carriers) {
+    let pair = Pair::new(&Mesh::new(), over).await;
     let ((send, recv), (far_send, mut far_recv)) = pair.stream().await;
     drop((send, recv));
     assert_eq!(far_recv.read_raw(10).await.unwrap_err(), StreamError::Reset(ErrorCode::Cancelled));
     assert_eq!(soon("a stop", far_send.stopped()).await.unwrap_err(), StreamError::Reset(ErrorCode::Cancelled));
 }
 
-#[tokio::test]
-async fn a_half_closed_stream_still_carries_the_other_way() {
-    let pair = Pair::new(&Mesh::new()).await;
+async fn a_half_closed_stream_still_carries_the_other_way(over: Carriers) {
+    let pair = Pair::new(&Mesh::new(), over).await;
     let ((mut send, mut recv), (mut far_send, mut far_recv)) = pair.stream().await;
     send.finish().unwrap();
     assert_eq!(far_recv.read_raw(10).await.unwrap(), None);
@@ -112,12 +123,11 @@ async fn a_half_closed_stream_still_carries_the_other_way() {
     assert_eq!(send.write_raw(Bytes::from_static(b"x")).await.unwrap_err(), StreamError::Closed);
 }
 
-#[tokio::test]
-async fn a_slow_reader_slows_the_writer_and_little_is_held() {
+async fn a_slow_reader_slows_the_writer_and_little_is_held(over: Carriers) {
     const TOTAL: usize = 64 << 20;
     const PIECE: usize = 64 << 10;
     let window = usize::try_from(Limits::default().stream_window).unwrap();
-    let pair = Pair::new(&Mesh::new()).await;
+    let pair = Pair::new(&Mesh::new(), over).await;
     let ((mut send, _recv), (_far_send, mut far_recv)) = pair.stream().await;
     let written = Arc::new(AtomicUsize::new(0));
     let writer = tokio::spawn({
@@ -152,9 +162,8 @@ async fn a_slow_reader_slows_the_writer_and_little_is_held() {
     writer.await.unwrap();
 }
 
-#[tokio::test]
-async fn stalled_readers_do_not_starve_other_streams() {
-    let pair = Pair::new(&Mesh::new()).await;
+async fn stalled_readers_do_not_starve_other_streams(over: Carriers) {
+    let pair = Pair::new(&Mesh::new(), over).await;
     let mut stalled = Vec::new();
     for _ in 0..16 {
         let ((mut send, recv), far) = pair.stream().await;
@@ -169,9 +178,8 @@ async fn stalled_readers_do_not_starve_other_streams() {
     }
 }
 
-#[tokio::test]
-async fn bytes_that_are_no_hop_stream_are_named() {
-    let pair = Pair::new(&Mesh::new()).await;
+async fn bytes_that_are_no_hop_stream_are_named(over: Carriers) {
+    let pair = Pair::new(&Mesh::new(), over).await;
     let ((mut send, _recv), (_far_send, mut far_recv)) = pair.stream().await;
     send.write_raw(Bytes::from_static(&[0xff, 0xff, 0xff, 0xff])).await.unwrap();
     let error = soon("the head", far_recv.recv_head::<v1::StreamHeader>(MAX_HEAD)).await.unwrap_err();
@@ -185,18 +193,16 @@ async fn bytes_that_are_no_hop_stream_are_named() {
     assert_eq!(error, StreamError::Malformed(Malformed::Truncated("a head")));
 }
 
-#[tokio::test]
-async fn trailers_over_their_limit_are_not_sent() {
-    let pair = Pair::new(&Mesh::new()).await;
+async fn trailers_over_their_limit_are_not_sent(over: Carriers) {
+    let pair = Pair::new(&Mesh::new(), over).await;
     let ((mut send, _recv), _far) = pair.stream().await;
     let header = v1::Header { name: Bytes::new(), value: Bytes::from(vec![0; MAX_TRAILERS]) };
     let error = send.send_trailers(&v1::Trailers { headers: vec![header], load: None }).await.unwrap_err();
     assert!(matches!(error, StreamError::Malformed(Malformed::TooLarge { .. })), "{error}");
 }
 
-#[tokio::test]
-async fn a_lost_connection_ends_its_streams_and_says_why() {
-    let pair = Pair::new(&Mesh::new()).await;
+async fn a_lost_connection_ends_its_streams_and_says_why(over: Carriers) {
+    let pair = Pair::new(&Mesh::new(), over).await;
     let ((_send, mut recv), _far) = pair.stream().await;
     pair.far.close(ErrorCode::Draining, "stopping");
     let lost = Lost::Closed { code: Some(ErrorCode::Draining), reason: "stopping".to_owned() };
@@ -208,9 +214,8 @@ async fn a_lost_connection_ends_its_streams_and_says_why() {
     assert!(pair.far.accept().await.is_none());
 }
 
-#[tokio::test]
-async fn a_draining_peer_refuses_new_streams_and_finishes_old_ones() {
-    let pair = Pair::new(&Mesh::new()).await;
+async fn a_draining_peer_refuses_new_streams_and_finishes_old_ones(over: Carriers) {
+    let pair = Pair::new(&Mesh::new(), over).await;
     let ((mut send, _recv), (_far_send, mut far_recv)) = pair.stream().await;
     pair.far.refuse_streams();
     let far = pair.far.clone();
@@ -227,15 +232,14 @@ async fn a_draining_peer_refuses_new_streams_and_finishes_old_ones() {
     accepting.abort();
 }
 
-#[tokio::test]
-async fn more_streams_than_allowed_wait_their_turn() {
+async fn more_streams_than_allowed_wait_their_turn(over: Carriers) {
     let mesh = Mesh::new();
     let tls = mesh.tls("web-1");
     let limits = Limits { streams: 4, ..Limits::default() };
     let listener = starling_transport::Listener::bind("127.0.0.1:0".parse().unwrap(), &tls, &limits).unwrap();
     let address = listener.local_addr();
     tokio::spawn(crate::fixture::serve(listener, |_| b"done".to_vec()));
-    let dialer = mesh.dialer("web-2");
+    let dialer = mesh.dialer_over("web-2", over);
     let connection =
         dialer.connect(address, None, starling_transport::Alpn::Data, Duration::from_secs(5)).await.unwrap();
     let mut open = Vec::new();

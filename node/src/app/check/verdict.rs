@@ -33,6 +33,8 @@ pub(super) struct Facts {
     pub(super) looped: u64,
     /// Where this node's gossip should arrive.
     pub(super) gossip: SocketAddr,
+    /// Names of the members that are reached over TCP only.
+    pub(super) by_tcp: Vec<String>,
     pub(super) survey: Survey,
 }
 
@@ -52,6 +54,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<CheckReport> {
     reports.push(members(facts));
     reports.push(services(facts));
     reports.extend(capture(facts));
+    reports.extend(carrier(facts));
     reports.extend(path::judge(&facts.survey, facts.gossip, facts.standing.up));
     reports
 }
@@ -210,6 +213,14 @@ fn capture(facts: &Facts) -> Option<CheckReport> {
     (facts.looped > 0).then(|| report("capture", CheckState::Failed, found, hint))
 }
 
+/// Nothing fails over TCP; it costs more, and gossip needs UDP anyway.
+fn carrier(facts: &Facts) -> Option<CheckReport> {
+    let Facts { by_tcp, .. } = facts;
+    let found = format!("{} members are reached over TCP only: {}", by_tcp.len(), list(by_tcp));
+    let hint = "allow UDP to their mesh.quic_port, on both hosts and between them; QUIC is tried again by itself";
+    (!by_tcp.is_empty()).then(|| report("carrier", CheckState::Warning, found, hint))
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
@@ -230,6 +241,7 @@ mod tests {
             refusing: Vec::new(),
             looped: 0,
             gossip: SocketAddr::from(([10, 0, 0, 1], 7946)),
+            by_tcp: Vec::new(),
             survey: Survey { own: path::tests::own(5, 7947), keys: Vec::new(), up: 0, looks: Vec::new() },
         }
     }
@@ -249,7 +261,7 @@ mod tests {
     #[test]
     fn each_fault_shows_in_its_line_with_a_hint() {
         let trouble = |kind, text: &str| Trouble { kind, text: text.to_owned(), count: 3, last: Instant::now() };
-        let cases: [(&str, CheckState, &str, Fault); 13] = [
+        let cases: [(&str, CheckState, &str, Fault); 14] = [
             ("seeds", CheckState::Failed, "this node is alone", |facts| facts.alone = true),
             ("capture", CheckState::Failed, "brought 3 of", |facts| facts.looped = 3),
             ("loop", CheckState::Failed, "stood still", |facts| facts.live = Err("it has stood still".to_owned())),
@@ -265,6 +277,9 @@ mod tests {
             ("quic", CheckState::Failed, "none of the 2 other members was asked", |facts| facts.standing.up = 2),
             ("services", CheckState::Warning, "1 of 2 offered here take no connections: web at", |facts| {
                 facts.refusing.push("web at 127.0.0.1:8080".to_owned());
+            }),
+            ("carrier", CheckState::Warning, "1 members are reached over TCP only: web-3", |facts| {
+                facts.by_tcp.push("web-3".to_owned());
             }),
             ("members", CheckState::Warning, "1 of 3 down: web-3", |facts| {
                 facts.standing.down.push("web-3".to_owned());

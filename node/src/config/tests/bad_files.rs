@@ -9,7 +9,8 @@ const CASES: &[(&str, &str)] = &[
     ("[mesh]\nzone = 'a'", "starling.toml:2: mesh.zone: unknown key\n  hint: did you mean node.zone?"),
     (
         "[mesh]\nflavour = 'a'",
-        "starling.toml:2: mesh.flavour: unknown key\n  hint: known here: advertise, bind, gossip_port, quic_port, seeds",
+        "starling.toml:2: mesh.flavour: unknown key\n  hint: known here: advertise, bind, gossip_port, quic_port, \
+         carrier, seeds",
     ),
     (
         "node = 'web-1'",
@@ -76,6 +77,16 @@ const CASES: &[(&str, &str)] = &[
         "[mesh]\nquic_port = 7946",
         "starling.toml:2: mesh.quic_port: 10.0.0.9:7946 over UDP is taken by mesh.gossip_port, by default \
          (starling.toml)\n  hint: choose another port for one of them",
+    ),
+    (
+        "[mesh]\nbind = '127.0.0.1'\nadvertise = '127.0.0.1'\n[proxy]\nhttp = '127.0.0.1:7947'",
+        "starling.toml:5: proxy.http: 127.0.0.1:7947 over TCP is taken by mesh.quic_port, by default (starling.toml)\n  \
+         hint: choose another port for one of them",
+    ),
+    (
+        "[mesh]\ncarrier = 'udp'",
+        "starling.toml:2: mesh.carrier: 'udp' is no carrier\n  hint: write \"auto\" (QUIC, and TCP where UDP does not pass), \
+         \"quic\" or \"tcp\"",
     ),
     (
         "[mesh]\nseeds = '10.0.0.2:7947'",

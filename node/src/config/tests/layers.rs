@@ -8,6 +8,7 @@ fn an_empty_file_gives_the_defaults() {
     assert_eq!(config.node.data_dir, PathBuf::from("/var/lib/starling"));
     assert_eq!(config.mesh.address().quic().to_string(), "10.0.0.9:7947");
     assert_eq!(config.mesh.bind, config.mesh.advertise);
+    assert_eq!(config.mesh.carriers, Carriers::Both);
     assert_eq!(config.admin.socket, PathBuf::from("/run/starling/admin.sock"));
     assert_eq!(config.admin.listen, Some(Listen { address: default::ADMIN_LISTEN, given: false }));
     assert_eq!((config.dns.suffix.as_str(), config.dns.vip_range.to_string().as_str()), ("mesh", "127.77.0.0/16"));
@@ -27,6 +28,7 @@ advertise = "10.0.0.1"
 bind = "0.0.0.0"
 gossip_port = 1
 quic_port = 2
+carrier = "tcp"
 seeds = ["10.0.0.2:7947", "dns:starling-seeds:7947", "[fd00::2]:7947"]
 [identity]
 dir = "/id"
@@ -121,6 +123,7 @@ fn every_key_of_the_schema_is_read() {
             Seed::Addr("[fd00::2]:7947".parse().unwrap()),
         ]
     );
+    assert_eq!(config.mesh.carriers, Carriers::Tcp);
     assert_eq!(config.dns.listen, None);
     assert_eq!(config.proxy.http, Some(Listen { address: "127.0.0.1:4".parse().unwrap(), given: true }));
     assert_eq!(

@@ -16,7 +16,7 @@ use crate::mesh::counters::add;
 use crate::mesh::driver::Job;
 
 /// A control stream ends after this, whatever its peer does.
-const STREAM_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const STREAM_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most that a push may have, in bytes: a chitchat message and its field's head.
 const MAX_PUSH: usize = wire::MAX_MESSAGE + 16;
 /// Nodes asked for in one `Resolve`.
@@ -87,7 +87,12 @@ impl Peers {
         add(if well { &self.counters.control_requests } else { &self.counters.control_failed });
     }
 
-    async fn answer(&self, from: &Connection, mut send: SendHalf, mut recv: RecvHalf) -> Result<(), AskError> {
+    async fn answer(
+        self: &Arc<Self>,
+        from: &Connection,
+        mut send: SendHalf,
+        mut recv: RecvHalf,
+    ) -> Result<(), AskError> {
         let request: v1::ControlRequest = match recv.recv_head(MAX_ANSWER).await {
             Ok(request) => request,
             Err(error) => {

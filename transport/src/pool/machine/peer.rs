@@ -14,6 +14,9 @@ pub(super) struct Peer<L, E> {
     /// When it was last asked for.
     pub(super) used: Instant,
     pub(super) dial: Dial<E>,
+    /// What is done about a connection that stands in for a better one.
+    pub(super) better: Better,
+    better_failures: u32,
     failures: u32,
     /// Oldest first. Seldom more than one.
     links: Vec<Held<L>>,
@@ -26,17 +29,45 @@ pub(super) enum Dial<E> {
     Waiting { until: Instant, error: E },
 }
 
+/// The way back to the better carrier.
+///
+/// ```text
+/// Idle -- a connection stands in --> Waiting -- it is time --> Dialing -- made --> Idle
+///   \<----- no connection does -------/  ^-------- failed -------/
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Better {
+    /// No connection stands in.
+    Idle,
+    /// To be dialed then.
+    Waiting { until: Instant },
+    /// Being dialed there.
+    Dialing { address: SocketAddr },
+}
+
 #[derive(Debug)]
 struct Held<L> {
     number: u64,
     link: L,
     address: SocketAddr,
     since: Instant,
+    /// Since when it was seen to be silent.
+    silent_since: Option<Instant>,
 }
 
 impl<L: Link, E> Peer<L, E> {
     pub(super) fn new(address: SocketAddr, now: Instant) -> Self {
-        Self { address, warm: false, wanted: false, used: now, dial: Dial::Idle, failures: 0, links: Vec::new() }
+        Self {
+            address,
+            warm: false,
+            wanted: false,
+            used: now,
+            dial: Dial::Idle,
+            better: Better::Idle,
+            better_failures: 0,
+            failures: 0,
+            links: Vec::new(),
+        }
     }
 
     /// The peer is here now. What it did at another address says nothing.
@@ -60,9 +91,78 @@ impl<L: Link, E> Peer<L, E> {
         self.links.iter().map(|held| &held.link).filter(|link| !link.is_silent())
     }
 
-    /// A connection to hand out: the newest that works, where the peer is now.
+    /// A connection to hand out.
     pub(super) fn usable(&self) -> Option<&L> {
-        self.links.iter().rev().find(|held| held.works() && held.address == self.address).map(|held| &held.link)
+        self.best().map(|held| &held.link)
+    }
+
+    /// The newest that works, where the peer is now; one that stands in for a better one only if there is no other.
+    fn best(&self) -> Option<&Held<L>> {
+        let newest = |may_stand_in: bool| {
+            let serves = |held: &&Held<L>| held.works() && held.address == self.address;
+            self.links.iter().rev().find(|held| serves(held) && (may_stand_in || !held.link.stands_in()))
+        };
+        newest(false).or_else(|| newest(true))
+    }
+
+    /// Sees to it that the better carrier is tried while another stands in for it.
+    pub(super) fn plan_better(&mut self, now: Instant, settings: &Settings) {
+        let stands_in = self.best().is_some_and(|held| held.link.stands_in());
+        self.better = match self.better {
+            Better::Idle if stands_in => Better::Waiting { until: now + settings.better_min },
+            Better::Waiting { .. } if !stands_in => Better::Idle,
+            other => other,
+        };
+        if matches!(self.better, Better::Idle) {
+            self.better_failures = 0;
+        }
+    }
+
+    /// The better carrier passes, as others found.
+    pub(super) fn hasten_better(&mut self, now: Instant) {
+        if matches!(self.better, Better::Waiting { .. }) {
+            self.better = Better::Waiting { until: now };
+        }
+    }
+
+    /// Begins the dial with the better carrier, if it is time for it.
+    pub(super) fn begin_better(&mut self, now: Instant) -> Option<SocketAddr> {
+        let Better::Waiting { until } = self.better else { return None };
+        (now >= until).then(|| {
+            self.better = Better::Dialing { address: self.address };
+            self.address
+        })
+    }
+
+    /// The dial with the better carrier failed.
+    pub(super) fn better_failed(&mut self, jitter: f64, now: Instant, settings: &Settings) {
+        self.better_failures += 1;
+        let doubled = settings.better_min * 2_u32.saturating_pow(self.better_failures.min(16));
+        let wait = doubled.min(settings.better_max).mul_f64(0.75 + jitter / 2.0);
+        self.better = Better::Waiting { until: now + wait };
+    }
+
+    /// Takes out a connection that has been silent for long while another carrier reaches the peer: what waits on it waits
+    /// for a path that is gone, not for a peer that is slow.
+    pub(super) fn given_up(&mut self, now: Instant, patience: Duration) -> Option<(u64, L)> {
+        for held in &mut self.links {
+            held.silent_since = held.link.is_silent().then(|| held.silent_since.unwrap_or(now));
+        }
+        let reached_by_stand_in = self.usable()?.stands_in();
+        let given_up = |held: &Held<L>| {
+            held.link.stands_in() != reached_by_stand_in
+                && held.silent_since.is_some_and(|since| now >= since + patience)
+        };
+        let index = self.links.iter().position(given_up)?;
+        let held = self.links.remove(index);
+        Some((held.number, held.link))
+    }
+
+    /// When the next connection is to be given up, if none of them heals.
+    fn gives_up_at(&self, patience: Duration) -> Option<Instant> {
+        let reached_by_stand_in = self.usable()?.stands_in();
+        let others = self.links.iter().filter(|held| held.link.stands_in() != reached_by_stand_in);
+        others.filter_map(|held| Some(held.silent_since? + patience)).min()
     }
 
     pub(super) fn is_linked(&self) -> bool {
@@ -83,16 +183,14 @@ impl<L: Link, E> Peer<L, E> {
     }
 
     pub(super) fn add(&mut self, number: u64, link: L, address: SocketAddr, now: Instant) {
-        self.links.push(Held { number, link, address, since: now });
+        self.links.push(Held { number, link, address, since: now, silent_since: None });
     }
 
-    /// Takes out what is no longer needed beside the usable connection: older ones that work, and ones to an address
+    /// Takes out what is no longer needed beside the usable connection: others that work, and ones to an address
     /// that the peer has left. A silent one stays: it may heal, and its requests with it.
     pub(super) fn replaced(&mut self) -> Vec<u64> {
-        let Some(newest) = self.links.iter().rfind(|held| held.works() && held.address == self.address) else {
-            return Vec::new();
-        };
-        let (keep, address) = (newest.number, self.address);
+        let Some(best) = self.best() else { return Vec::new() };
+        let (keep, address) = (best.number, self.address);
         self.take(|held| held.number != keep && (held.address != address || !held.link.is_silent()))
     }
 
@@ -139,19 +237,27 @@ impl<L: Link, E> Peer<L, E> {
     }
 
     pub(super) fn is_blank(&self) -> bool {
-        self.links.is_empty() && !matches!(self.dial, Dial::Dialing { .. })
+        self.links.is_empty() && !self.is_dialing()
+    }
+
+    fn is_dialing(&self) -> bool {
+        matches!(self.dial, Dial::Dialing { .. }) || matches!(self.better, Better::Dialing { .. })
     }
 
     /// When this peer needs a look; `may_dial`: one more dial is allowed.
-    pub(super) fn timeout(&self, idle: Duration, may_dial: bool) -> Option<Instant> {
+    pub(super) fn timeout(&self, settings: &Settings, may_dial: bool) -> Option<Instant> {
         let retry = match &self.dial {
             Dial::Waiting { until, .. } if may_dial && (self.warm || self.wanted) && self.usable().is_none() => {
                 Some(*until)
             }
             _ => None,
         };
-        let forget = (!self.warm && !matches!(self.dial, Dial::Dialing { .. })).then(|| self.used + idle);
-        retry.into_iter().chain(forget).min()
+        let better = match self.better {
+            Better::Waiting { until } if may_dial => Some(until),
+            _ => None,
+        };
+        let forget = (!self.warm && !self.is_dialing()).then(|| self.used + settings.idle);
+        [retry, better, self.gives_up_at(settings.given_up), forget].into_iter().flatten().min()
     }
 }
 

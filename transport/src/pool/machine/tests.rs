@@ -1,16 +1,23 @@
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use proptest::prelude::*;
-
 use super::*;
+
+mod anything;
+mod better;
 
 /// A connection that a test makes silent or leaving.
 #[derive(Debug, Clone, Default)]
 struct Fake {
     silent: Rc<Cell<bool>>,
     leaving: Rc<Cell<bool>>,
+    stands_in: bool,
+}
+
+impl Fake {
+    fn stand_in() -> Self {
+        Self { stands_in: true, ..Self::default() }
+    }
 }
 
 impl Link for Fake {
@@ -20,6 +27,10 @@ impl Link for Fake {
 
     fn is_leaving(&self) -> bool {
         self.leaving.get()
+    }
+
+    fn stands_in(&self) -> bool {
+        self.stands_in
     }
 }
 
@@ -35,6 +46,9 @@ const SETTINGS: Settings = Settings {
     backoff_max: Duration::from_secs(1),
     settled: Duration::from_secs(2),
     idle: Duration::from_mins(5),
+    better_min: Duration::from_secs(5),
+    better_max: Duration::from_mins(1),
+    given_up: Duration::from_secs(1),
 };
 /// Makes the back-off exact.
 const MIDDLE: f64 = 0.5;
@@ -65,7 +79,7 @@ impl Bench {
         self.machine.handle_request(&peer(0), address(1), self.now)
     }
 
-    fn outputs(&mut self) -> Vec<Output> {
+    fn outputs(&mut self) -> Vec<Output<Fake>> {
         self.machine.poll_outputs(self.now)
     }
 
@@ -81,9 +95,20 @@ impl Bench {
         }
     }
 
+    /// The number of the one dial with the better carrier that is due for peer 0.
+    fn dial_better(&mut self) -> u64 {
+        match self.outputs()[..] {
+            [Output::DialBetter { number, .. }] => number,
+            ref other => panic!("{other:?}"),
+        }
+    }
+
     fn connected(&mut self) -> (u64, Fake) {
+        self.connected_by(Fake::default())
+    }
+
+    fn connected_by(&mut self, link: Fake) -> (u64, Fake) {
         let number = self.dial();
-        let link = Fake::default();
         self.machine.handle_connected(&peer(0), number, link.clone(), self.now);
         (number, link)
     }
@@ -254,121 +279,10 @@ fn dials_are_bounded_and_whoever_is_waited_for_comes_first() {
         .into_iter()
         .map(|output| match output {
             Output::Dial { spiffe, .. } => spiffe,
-            Output::Retire { .. } => panic!("nothing to retire"),
+            other => panic!("{other:?}"),
         })
         .collect();
     assert_eq!(dialed, [peer(4), peer(1), peer(2)]);
     bench.machine.handle_failed(&peer(4), "no answer", MIDDLE, bench.now);
     assert_eq!(bench.outputs().len(), 1);
-}
-
-/// Anything that can happen to a pool.
-#[derive(Debug, Clone)]
-enum Act {
-    Warm(Vec<usize>),
-    Request(usize, u16),
-    Dialed(usize, bool),
-    Close(usize),
-    Silence(usize, bool),
-    Leave(usize),
-    Pass(u64),
-}
-
-fn act() -> impl Strategy<Value = Act> {
-    prop_oneof![
-        proptest::collection::vec(0_usize..5, 0..5).prop_map(Act::Warm),
-        (0_usize..5, 1_u16..3).prop_map(|(peer, port)| Act::Request(peer, port)),
-        (any::<usize>(), any::<bool>()).prop_map(|(index, good)| Act::Dialed(index, good)),
-        any::<usize>().prop_map(Act::Close),
-        (any::<usize>(), any::<bool>()).prop_map(|(index, silent)| Act::Silence(index, silent)),
-        any::<usize>().prop_map(Act::Leave),
-        (0_u64..400_000).prop_map(Act::Pass),
-    ]
-}
-
-/// What the shell holds.
-#[derive(Default)]
-struct Shell {
-    dials: Vec<(u64, SpiffeId)>,
-    links: BTreeMap<u64, (SpiffeId, Fake)>,
-}
-
-impl Shell {
-    fn nth(&self, index: usize) -> Option<(u64, SpiffeId, Fake)> {
-        let index = index.checked_rem(self.links.len())?;
-        self.links.iter().nth(index).map(|(number, (spiffe, link))| (*number, spiffe.clone(), link.clone()))
-    }
-
-    fn perform(&mut self, outputs: Vec<Output>) {
-        for output in outputs {
-            match output {
-                Output::Dial { number, spiffe, .. } => {
-                    assert!(self.dials.iter().all(|(_, other)| *other != spiffe), "two dials to one peer");
-                    self.dials.push((number, spiffe));
-                    assert!(self.dials.len() <= SETTINGS.dials);
-                }
-                Output::Retire { number } => assert!(self.links.remove(&number).is_some(), "retired twice"),
-            }
-        }
-    }
-
-    fn act(&mut self, bench: &mut Bench, act: Act) {
-        let now = bench.now;
-        match act {
-            Act::Warm(peers) => bench.warm(&peers),
-            Act::Request(number, port) => {
-                let answer = bench.machine.handle_request(&peer(number), address(port), now);
-                if let Answer::Ready(link) = answer {
-                    assert!(!link.is_silent() && !link.is_leaving());
-                    assert!(self.links.values().any(|(spiffe, known)| *spiffe == peer(number) && *known == link));
-                }
-            }
-            Act::Dialed(index, good) => {
-                let Some(index) = index.checked_rem(self.dials.len()) else { return };
-                let (number, spiffe) = self.dials.remove(index);
-                if good {
-                    let link = Fake::default();
-                    bench.machine.handle_connected(&spiffe, number, link.clone(), now);
-                    self.links.insert(number, (spiffe, link));
-                } else {
-                    bench.machine.handle_failed(&spiffe, "no answer", MIDDLE, now);
-                }
-            }
-            Act::Close(index) => {
-                let Some((number, spiffe, _)) = self.nth(index) else { return };
-                self.links.remove(&number);
-                bench.machine.handle_closed(&spiffe, number, "closed", MIDDLE, now);
-            }
-            Act::Silence(index, silent) => self.nth(index).into_iter().for_each(|(_, _, link)| link.silent.set(silent)),
-            Act::Leave(index) => self.nth(index).into_iter().for_each(|(_, _, link)| link.leaving.set(true)),
-            Act::Pass(millis) => bench.pass(Duration::from_millis(millis)),
-        }
-    }
-}
-
-proptest! {
-    #[test]
-    fn whatever_happens_dials_are_single_and_bounded_nothing_leaks_and_time_never_stands_still(
-        acts in proptest::collection::vec(act(), 1..120),
-    ) {
-        let mut bench = Bench::new();
-        let mut shell = Shell::default();
-        for act in acts {
-            shell.act(&mut bench, act);
-            shell.perform(bench.outputs());
-            let timeout = bench.machine.poll_timeout();
-            prop_assert!(timeout.is_none_or(|timeout| timeout > bench.now), "a driver would spin");
-        }
-        // All dials end, nothing is kept warm, nobody asks: everything is let go.
-        bench.warm(&[]);
-        while let Some((_, spiffe)) = shell.dials.pop() {
-            bench.machine.handle_failed(&spiffe, "no answer", MIDDLE, bench.now);
-            shell.perform(bench.outputs());
-        }
-        bench.pass(SETTINGS.idle * 2);
-        shell.perform(bench.outputs());
-        prop_assert!(shell.links.is_empty() && shell.dials.is_empty());
-        prop_assert_eq!(bench.machine.poll_timeout(), None);
-        prop_assert!(bench.machine.peers.is_empty());
-    }
 }
