@@ -113,7 +113,7 @@ impl Impostor {
             zone: String::new(),
             shards: 1,
             member_limit: MeshConfig::MEMBER_LIMIT,
-        carriers: Carriers::Both,
+            carriers: Carriers::Both,
             timings: Timings { seeds: Backoff::default(), ..Timings::default() },
         };
         let mesh = Mesh::start(config).await.unwrap();

@@ -87,7 +87,12 @@ impl Peers {
         add(if well { &self.counters.control_requests } else { &self.counters.control_failed });
     }
 
-    async fn answer(self: &Arc<Self>, from: &Connection, mut send: SendHalf, mut recv: RecvHalf) -> Result<(), AskError> {
+    async fn answer(
+        self: &Arc<Self>,
+        from: &Connection,
+        mut send: SendHalf,
+        mut recv: RecvHalf,
+    ) -> Result<(), AskError> {
         let request: v1::ControlRequest = match recv.recv_head(MAX_ANSWER).await {
             Ok(request) => request,
             Err(error) => {
