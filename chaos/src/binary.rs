@@ -26,6 +26,11 @@ pub fn starling_chaos() -> PathBuf {
     FOUND.clone()
 }
 
+/// The Rust program of the example shop: `$SHOP_ORDERS`, or built as [`starling`] is.
+pub fn shop_orders() -> PathBuf {
+    given("SHOP_ORDERS").unwrap_or_else(|| build("starling-shop-orders", "bin", "shop-orders"))
+}
+
 /// An example of a room, built as [`starling`] is.
 pub fn example(package: &str, name: &str) -> PathBuf {
     build(package, "example", name)
