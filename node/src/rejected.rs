@@ -68,6 +68,9 @@ rejected! {
     Http2 = "http2", BadRequest, "the connection breaks the rules of HTTP/2";
     /// More streams opened and reset than anybody needs (CVE-2023-44487).
     RapidReset = "rapid-reset", BadRequest, "streams of HTTP/2 are opened and reset over and over";
+    /// Frames that cost this node more than their sender: heads without an end or far over the limit, resets of streams that were
+    /// hardly opened, or that the node is made to send, data in tiny pieces.
+    Http2Flood = "http2-flood", BadRequest, "frames of HTTP/2 that cost more than they carry, over and over";
     /// Nothing that a SOCKS client says.
     Socks = "socks", BadRequest, "the client does not speak SOCKS 5 (RFC 1928)";
 }

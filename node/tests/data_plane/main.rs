@@ -3,6 +3,7 @@
 
 mod backend;
 mod caller;
+mod frames;
 mod health;
 mod hosts;
 
@@ -12,6 +13,8 @@ mod drain;
 mod errors;
 mod fields;
 mod grpc;
+mod hostile_applications;
+mod hostile_clients;
 mod http2;
 mod identity;
 mod interim;
