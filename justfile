@@ -25,6 +25,10 @@ hosts *ARGS:
 reach:
     cargo run --release -p starling-chaos -- reach
 
+# a million requests over connections that are cut, half-closed and reset at random: none gets another's answer, nothing leaks
+churn *ARGS:
+    cargo run --release -p starling-chaos -- churn {{ARGS}}
+
 # a hundred real nodes beside as many agents of serf, in one run (root; STARLING_PEERS names the measuring tools)
 serf *ARGS:
     cargo run --release -p starling-chaos -- serf {{ARGS}}

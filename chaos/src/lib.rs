@@ -6,6 +6,7 @@
 //! - [`MeshOfHosts`], [`NodeConfig`]: a mesh of `starling` agents, a host each
 //! - [`reach`]: what a mesh must reach on five hosts, with figures
 //! - [`footprint`]: what a node costs its host
+//! - [`churn`]: requests over connections that are opened, cut and half-closed at random, on loopback
 //! - [`serf`]: a hundred real nodes beside as many agents of serf
 //! - [`sim`]: a mesh of hundreds of engines on virtual time, with no process at all
 //! - [`wait_until`]: a condition with a deadline; [`binary`]: the programs under test
@@ -15,6 +16,7 @@
 //! on the machine outside, so runs never collide and nothing stays behind.
 
 pub mod binary;
+pub mod churn;
 pub mod footprint;
 mod host;
 mod load;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
+use starling_chaos::churn::{self, ChurnPlan};
 use starling_chaos::footprint;
 use starling_chaos::reach::{self, Fault};
 use starling_chaos::serf::{self, Comparison};
@@ -37,6 +38,9 @@ enum Verb {
     },
     /// Measures real agents, a host each, beside as many of serf. Exits with 1 if either did not do its work.
     Serf(Serf),
+    /// Sends requests through two agents on loopback, over connections that are opened, cut and half-closed at random. Exits with 1
+    /// if one got another's answer, or if anything leaked.
+    Churn(Churn),
     /// Sends GET requests at a fixed rate that does not wait for answers. Exits with 1 if any failed.
     Load(Load),
     /// Plays a scenario on virtual time: the real engine on a simulated network. Exits with 1 if a bound is missed.
@@ -56,6 +60,22 @@ struct Sim {
     /// Runs with a seed each, in place of what the scenario says.
     #[arg(long)]
     runs: Option<u64>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+struct Churn {
+    /// Requests, connections of opaque TCP among them.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
+    requests: u64,
+    /// What happens is drawn from this.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Connections at a time.
+    #[arg(long, default_value_t = 48, value_parser = clap::value_parser!(u16).range(1..=400))]
+    connections: u16,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -129,6 +149,7 @@ fn main() -> ExitCode {
         Verb::Hosts { hold: false } => check(),
         Verb::Reach { only } => reach_all(only),
         Verb::Serf(serf) => beside_serf(&serf),
+        Verb::Churn(churn) => churn_all(&churn),
         Verb::Load(load) => run(load),
         Verb::Sim(sim) => simulate(&sim),
     };
@@ -254,6 +275,18 @@ fn beside_serf(options: &Serf) -> anyhow::Result<()> {
     }
     print!("{comparison}");
     ensure!(comparison.is_sound(), "one of them did not do its work");
+    Ok(())
+}
+
+fn churn_all(churn: &Churn) -> anyhow::Result<()> {
+    let Churn { requests, seed, connections, json } = *churn;
+    let report = churn::play(&ChurnPlan { requests, seed, connections: connections.into() });
+    if json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{report}");
+    }
+    ensure!(report.is_good(), "something is not as it must be");
     Ok(())
 }
 

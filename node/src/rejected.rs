@@ -70,6 +70,9 @@ rejected! {
     RapidReset = "rapid-reset", BadRequest, "streams of HTTP/2 are opened and reset over and over";
     /// A handshake of TLS that came to nothing.
     Tls = "tls", BadRequest, "the TLS handshake came to nothing";
+    /// Frames that cost this node more than their sender: heads without an end or far over the limit, resets of streams that were
+    /// hardly opened, or that the node is made to send, data in tiny pieces.
+    Http2Flood = "http2-flood", BadRequest, "frames of HTTP/2 that cost more than they carry, over and over";
     /// Nothing that a SOCKS client says.
     Socks = "socks", BadRequest, "the client does not speak SOCKS 5 (RFC 1928)";
 }

@@ -1,5 +1,6 @@
 //! A shard: one thread with a single-threaded runtime, its sockets, its connections. A request never leaves it.
 
+mod gauges;
 mod links;
 mod names;
 mod warm;
@@ -121,7 +122,7 @@ pub(crate) fn start(plan: ShardPlan) -> Result<(JoinHandle<()>, Pool), ShardErro
 }
 
 async fn run(plan: ShardPlan, ready: &std::sync::mpsc::Sender<Result<Pool, String>>) {
-    let ShardPlan { index: _, places, plane, tls, limits, quic, local, ways, vips, udp, udp_vips, mesh, stop } = plan;
+    let ShardPlan { index, places, plane, tls, limits, quic, local, ways, vips, udp, udp_vips, mesh, stop } = plan;
     let bound = Listener::start(quic, &tls, &limits)
         .map_err(|error| error.to_string())
         .and_then(|listener| Ok((listener, Dialer::bind(local, &tls, &limits).map_err(|error| error.to_string())?)));
@@ -146,6 +147,7 @@ async fn run(plan: ShardPlan, ready: &std::sync::mpsc::Sender<Result<Pool, Strin
             entry::serve(shard, stream, inlet.clone())
         }));
     }
+    gauges::publish(&shard, index, places);
     tokio::spawn(take_vips(Arc::clone(&shard), vips));
     for inlet in udp {
         take_udp(&shard, inlet);

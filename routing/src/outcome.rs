@@ -105,6 +105,7 @@ mod tests {
             E::BadRequest,
             E::HeaderTooLarge,
             E::NotAMeshName,
+            E::NoRoute,
             E::NoSuchService,
             E::NoEndpoint,
             E::Refused,

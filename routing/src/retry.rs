@@ -172,6 +172,7 @@ const fn is_final(error: ErrorCode) -> bool {
         ErrorCode::BadRequest
             | ErrorCode::HeaderTooLarge
             | ErrorCode::NotAMeshName
+            | ErrorCode::NoRoute
             | ErrorCode::NoSuchService
             | ErrorCode::NoEndpoint
             | ErrorCode::Refused

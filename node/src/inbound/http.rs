@@ -23,6 +23,9 @@ use crate::wire::Wire;
 /// way until it has arrived, so that a node that stops does not cut it.
 const FLUSHED_WITHOUT_CARE: u64 = 64 * 1024;
 
+/// Interim answers (1xx) to one request, at most. Who tells progress by them tells it now and then.
+pub(super) const MOST_INTERIMS: usize = 100;
+
 /// The request's body on its way to the application.
 pub(crate) type LocalBody = HopBody<CountUp>;
 
@@ -169,6 +172,7 @@ pub(super) fn body(head: &v1::StreamHeader, recv: RecvHalf, record: &mut Record)
 /// Waits for the head of the answer, no longer than the caller does: its node holds the deadline, and stops the stream
 /// when it passes. Interim answers are passed on, to whoever takes them.
 async fn ask(arrival: &Arrival, exchange: &mut Exchange, send: &mut SendHalf) -> Result<AnswerHead, Failure> {
+    let mut interims = 0;
     loop {
         let head = tokio::select! {
             biased;
@@ -178,11 +182,21 @@ async fn ask(arrival: &Arrival, exchange: &mut Exchange, send: &mut SendHalf) ->
         if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(head);
         }
+        interims += 1;
+        if interims > MOST_INTERIMS {
+            return Err(too_many_interims(arrival));
+        }
         if arrival.head.takes_interim {
             let sent = exchange.run(send.send_head(hop_head(arrival, &head, true))).await;
             sent.map_err(|error| broken(arrival, error))??;
         }
     }
+}
+
+/// It would go on for ever.
+pub(super) fn too_many_interims(arrival: &Arrival) -> Failure {
+    let what = format!("{} sent over {MOST_INTERIMS} interim answers to one request", arrival.offer.application);
+    Failure::new(ErrorCode::UpstreamProtocol, what)
 }
 
 fn broken(arrival: &Arrival, source: ExchangeError) -> Failure {

@@ -17,7 +17,7 @@ use starling_proto::mesh::v1;
 use starling_transport::{RecvHalf, SendHalf, StreamError};
 
 use super::Arrival;
-use super::http::{Broken, LocalBody, body, flush, tell};
+use super::http::{Broken, LocalBody, MOST_INTERIMS, body, flush, tell, too_many_interims};
 use super::local_http::LocalError;
 use crate::failure::Failure;
 use crate::fields::{self, PassedOn};
@@ -206,6 +206,7 @@ async fn ask(
     send: &mut SendHalf,
     upload: &mut Upload,
 ) -> Result<Response<RecvStream>, Failure> {
+    let mut interims = 0;
     loop {
         let interim = upload.beside(async {
             tokio::select! {
@@ -216,6 +217,10 @@ async fn ask(
         });
         match interim.await? {
             Head::Interim(interim) => {
+                interims += 1;
+                if interims > MOST_INTERIMS {
+                    return Err(too_many_interims(arrival));
+                }
                 if arrival.head.takes_interim {
                     let head = v1::ResponseHead {
                         status: interim.status().as_u16().into(),

@@ -111,7 +111,8 @@ impl Connection {
                         }
                     } else {
                         idle += looks.period();
-                        if idle > limits.idle_timeout {
+                        // Where others wait for a place, those that only might be used again make room.
+                        if idle > limits.idle_timeout || self.shard.places.available_permits() == 0 {
                             return Ok(None);
                         }
                     }

@@ -11,10 +11,12 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::Reason;
 use h2::server::{Builder, Connection};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
+use self::answer::Gone;
 use super::{Caller, Way};
 use crate::config::Limits;
 use crate::rejected::Rejected;
@@ -36,12 +38,20 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// Streams that a client reset before they were looked at: more end its connection (CVE-2023-44487).
 const PENDING_RESETS: usize = 32;
 
+/// A client that resets streams before their answers, one by one, has the work of each done in vain. So many are its affair …
+const RESETS: usize = 500;
+/// … and beyond that no more than one of so many.
+const OF_STREAMS: usize = 2;
+
 /// One connection, shared by its streams.
 struct Shared {
     shard: Arc<Shard>,
     caller: Caller,
     way: Way,
+    /// Under way.
     streams: AtomicUsize,
+    /// Reset by the client before their answer.
+    resets: AtomicUsize,
 }
 
 /// Serves one connection, of which `early` was read before.
@@ -65,7 +75,8 @@ where
     let handshake = builder(&limits).handshake::<_, Bytes>(stream);
     match tokio::time::timeout(limits.header_timeout, handshake).await {
         Ok(Ok(connection)) => {
-            let shared = Arc::new(Shared { shard, caller, way, streams: AtomicUsize::new(0) });
+            let shared =
+                Arc::new(Shared { shard, caller, way, streams: AtomicUsize::new(0), resets: AtomicUsize::new(0) });
             accept(connection, &shared, limits.idle_timeout).await;
         }
         Ok(Err(error)) => count(&shard, &error),
@@ -92,6 +103,7 @@ where
 {
     let mut drain = shared.shard.plane.drain.clone();
     let (mut ends, mut was_idle) = (false, false);
+    let mut begun = 0;
     let mut looks = tokio::time::interval_at(Instant::now() + idle_timeout, idle_timeout);
     loop {
         tokio::select! {
@@ -99,10 +111,23 @@ where
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
                     was_idle = false;
+                    begun += 1;
+                    let resets = shared.resets.load(Relaxed);
+                    if resets > RESETS && resets > begun / OF_STREAMS && !ends {
+                        ends = true;
+                        shared.shard.plane.telemetry.on_rejected(Rejected::RapidReset);
+                        connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                        continue;
+                    }
                     shared.streams.fetch_add(1, Relaxed);
                     let shared = Arc::clone(shared);
                     tokio::spawn(async move {
-                        answer::serve(&shared.shard, &shared.caller, &shared.way, request, respond).await;
+                        let Shared { shard, caller, way, .. } = &*shared;
+                        match answer::serve(shard, caller, way, request, respond).await {
+                            Ok(()) => {}
+                            Err(Gone::Unanswered) => drop(shared.resets.fetch_add(1, Relaxed)),
+                            Err(Gone::Answered) => tracing::trace!("a local client reset a stream within its answer"),
+                        }
                         shared.streams.fetch_sub(1, Relaxed);
                     });
                 }
@@ -132,8 +157,9 @@ fn count(shard: &Shard, error: &h2::Error) {
         return;
     }
     let why = match error.reason() {
-        Some(h2::Reason::ENHANCE_YOUR_CALM) => Rejected::RapidReset,
-        Some(h2::Reason::NO_ERROR) | None => return,
+        // The library does not say of what there was too much.
+        Some(Reason::ENHANCE_YOUR_CALM) => Rejected::Http2Flood,
+        Some(Reason::NO_ERROR) | None => return,
         Some(_) => Rejected::Http2,
     };
     shard.plane.telemetry.on_rejected(why);

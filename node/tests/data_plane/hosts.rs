@@ -16,6 +16,8 @@ use starling::mesh::Mesh;
 use starling_transport::ca::{self, IssueRequest};
 use starling_transport::{Identity, Tls};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
 /// Longer than anything here takes on a slow machine.
@@ -58,6 +60,7 @@ pub(crate) struct Running {
 /// A node in a process of its own. Killed when dropped.
 pub(crate) struct Process {
     child: Child,
+    place: Place,
 }
 
 /// Where a node is.
@@ -246,7 +249,14 @@ impl Plan<'_> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_starling"));
         command.args(["agent", "-c"]).arg(place.dir.join("starling.toml"));
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        Process { child }
+        Process { child, place }
+    }
+}
+
+impl Place {
+    fn way(&self, service: &str) -> SocketAddr {
+        let index = self.listeners.iter().position(|name| *name == service).unwrap();
+        SocketAddr::new(self.ip, FIRST_LISTENER + u16::try_from(index).unwrap())
     }
 }
 
@@ -279,8 +289,7 @@ impl Running {
 
     /// The listener that leads to this service.
     pub(crate) fn way(&self, service: &str) -> SocketAddr {
-        let index = self.place.listeners.iter().position(|name| *name == service).unwrap();
-        SocketAddr::new(self.place.ip, FIRST_LISTENER + u16::try_from(index).unwrap())
+        self.place.way(service)
     }
 
     pub(crate) fn proxy(&self) -> SocketAddr {
@@ -315,16 +324,59 @@ impl Running {
 
     /// The sum of all series of a metric whose labels contain all of `labels`.
     pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> u64 {
-        let text = self.source.metrics();
-        let series = text.lines().filter(|line| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
-                && labels.iter().all(|label| line.contains(label))
-        });
-        series.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+        sum(&self.source.metrics(), name, labels)
     }
 }
 
+fn sum(metrics: &str, name: &str, labels: &[&str]) -> u64 {
+    let series = metrics.lines().filter(|line| {
+        line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+            && labels.iter().all(|label| line.contains(label))
+    });
+    series.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+}
+
 impl Process {
+    /// The listener that leads to this service.
+    pub(crate) fn way(&self, service: &str) -> SocketAddr {
+        self.place.way(service)
+    }
+
+    /// Its resident memory, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// The sum of a metric's series with this label; `None` while it does not answer.
+    async fn metric(&self, name: &str, label: &str) -> Option<u64> {
+        let mut stream = UnixStream::connect(self.place.dir.join("admin.sock")).await.ok()?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n").await.ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.ok()?;
+        Some(sum(&text, name, &[label]))
+    }
+
+    /// Waits until a metric's series with this label have such a sum.
+    pub(crate) async fn counts(&self, name: &str, label: &str, at_least: u64) {
+        let mut last = None;
+        let counting = async {
+            let mut tick = tokio::time::interval(Duration::from_millis(20));
+            while last.is_none_or(|count| count < at_least) {
+                tick.tick().await;
+                last = self.metric(name, label).await;
+            }
+        };
+        let counted = tokio::time::timeout(DEADLINE, counting).await;
+        assert!(counted.is_ok(), "{name} with {label} is {last:?}, and not {at_least}");
+    }
+
+    /// Waits until its requests may go to so many endpoints of the service.
+    pub(crate) async fn finds(&self, service: &str, endpoints: u64) {
+        self.counts("starling_endpoints", &format!("dst=\"{service}\""), endpoints).await;
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();

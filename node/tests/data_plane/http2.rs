@@ -279,7 +279,7 @@ async fn streams_opened_and_reset_over_and_over_end_their_connection_and_are_cou
     let _ = stream.write_all(&bytes).await;
     let mut rest = Vec::new();
     let _ = soon("the end", stream.read_to_end(&mut rest)).await;
-    eventually("it is counted", || web.metric("starling_bad_requests_total", &["rapid-reset"]) == 1).await;
+    eventually("it is counted", || web.metric("starling_bad_requests_total", &["http2-flood"]) == 1).await;
     assert!(connect(web.way("orders")).await.ready().await.is_ok(), "others are served");
 }
 

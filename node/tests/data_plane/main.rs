@@ -3,6 +3,7 @@
 
 mod backend;
 mod caller;
+mod frames;
 mod health;
 mod hosts;
 
@@ -13,6 +14,8 @@ mod edge;
 mod errors;
 mod fields;
 mod grpc;
+mod hostile_applications;
+mod hostile_clients;
 mod http2;
 mod identity;
 mod interim;

@@ -89,14 +89,19 @@ fn each_error_is_retried_as_the_table_says() {
         let idempotent = judge(RetryPolicy::default(), &Attempt { error: *error, ..TRY });
         let other = judge(RetryPolicy::default(), &Attempt { error: *error, idempotent: false, ..TRY });
         let expected = match error {
-            E::BadRequest | E::HeaderTooLarge | E::NotAMeshName | E::NoSuchService | E::NoEndpoint | E::Refused => {
-                [Expect::Not(GiveUp::Final), Expect::Not(GiveUp::Final)]
-            }
+            E::BadRequest
+            | E::HeaderTooLarge
+            | E::NotAMeshName
+            | E::NoRoute
+            | E::NoSuchService
+            | E::NoEndpoint
+            | E::Refused => [Expect::Not(GiveUp::Final), Expect::Not(GiveUp::Final)],
             E::Deadline | E::Cancelled => [Expect::Not(GiveUp::Final), Expect::Not(GiveUp::Final)],
             E::ConnectFailed
             | E::ConnectTimeout
             | E::NotServedHere
             | E::UpstreamConnect
+            | E::UpstreamRefused
             | E::Draining
             | E::Overloaded => [Expect::AtOnce, Expect::AtOnce],
             _ => [Expect::AtOnce, Expect::Not(GiveUp::MaybeProcessed)],

@@ -25,21 +25,31 @@ use crate::shard::Shard;
 use crate::websocket;
 
 /// The client reset the stream, or its connection is gone.
-struct Gone;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gone {
+    /// Before it had an answer.
+    Unanswered,
+    /// Within its answer.
+    Answered,
+}
 
 impl From<h2::Error> for Gone {
     fn from(_: h2::Error) -> Self {
-        Self
+        Self::Answered
     }
 }
 
+/// Serves one stream.
+///
+/// # Errors
+/// If its client was gone before all of the answer was sent.
 pub(super) async fn serve(
     shard: &Arc<Shard>,
     caller: &Caller,
     way: &Way,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-) {
+) -> Result<(), Gone> {
     let tongue = Tongue::of(request.headers());
     let (mut parts, recv) = request.into_parts();
     parts.version = Version::HTTP_2;
@@ -54,23 +64,23 @@ pub(super) async fn serve(
     let asked = if switches { switch(&mut parts) } else { HeaderMap::new() };
     let interims = Interims::wanted();
     let request = Request::from_parts(parts, body);
-    let Ok(answer) = wait(shard, caller, way, request, &interims, &mut respond).await else { return };
-    let outcome = match (answer, recv) {
+    let answer = wait(shard, caller, way, request, &interims, &mut respond).await?;
+    match (answer, recv) {
         (Answer::Whole(answer), _) => send(answer, tongue, respond).await,
         (Answer::Tunnel(head, tunnel), Some(recv)) => {
             let head = match opened(head, &asked, switches) {
                 Ok(head) => head,
-                Err(failure) => return drop(send(call::own(&failure, "", tongue), tongue, respond).await),
+                Err(failure) => {
+                    return send(call::own(&failure, "", tongue), tongue, respond).await;
+                }
             };
-            let Ok(stream) = respond.send_response(head, false) else { return };
-            tunnel.carry_http2(recv, stream).await;
+            if let Ok(stream) = respond.send_response(head, false) {
+                tunnel.carry_http2(recv, stream).await;
+            }
             Ok(())
         }
         // Nothing but CONNECT gets a tunnel.
         (Answer::Tunnel(..), None) => Ok(()),
-    };
-    if outcome.is_err() {
-        tracing::trace!("a local client reset a stream before its answer was whole");
     }
 }
 
@@ -113,7 +123,7 @@ async fn wait(
             biased;
             answer = &mut answering => Some(answer),
             () = interims.came() => None,
-            _ = poll_fn(|cx| respond.poll_reset(cx)) => return Err(Gone),
+            _ = poll_fn(|cx| respond.poll_reset(cx)) => return Err(Gone::Unanswered),
         };
         for interim in interims.take() {
             let mut head = Response::new(());
@@ -136,7 +146,8 @@ async fn send(answer: Response<AnswerBody>, tongue: Tongue, mut respond: SendRes
         parts.headers.remove(http::header::CONTENT_LENGTH);
     }
     let ended = body.is_end_stream();
-    let mut stream = respond.send_response(Response::from_parts(parts, ()), ended)?;
+    let sent = respond.send_response(Response::from_parts(parts, ()), ended);
+    let mut stream = sent.map_err(|_| Gone::Unanswered)?;
     if ended {
         return Ok(());
     }
@@ -144,7 +155,7 @@ async fn send(answer: Response<AnswerBody>, tongue: Tongue, mut respond: SendRes
         let frame = tokio::select! {
             biased;
             frame = poll_fn(|cx| body.as_mut().poll_frame(cx)) => frame,
-            _ = poll_fn(|cx| stream.poll_reset(cx)) => return Err(Gone),
+            _ = poll_fn(|cx| stream.poll_reset(cx)) => return Err(Gone::Answered),
         };
         match frame.transpose() {
             Ok(None) => return Ok(stream.send_data(Bytes::new(), true)?),
