@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -132,10 +132,13 @@ impl World {
 
 /// An address that no other node has, and the /24 of its VIPs.
 pub(crate) fn address() -> (IpAddr, String) {
-    static NEXT: AtomicU8 = AtomicU8::new(1);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    assert_ne!(number, u8::MAX, "more nodes than addresses");
-    (IpAddr::from([127, block(), number, 1]), format!("127.{}.{number}.0/24", block() - 180))
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const A_BLOCK: u16 = 250;
+    let next = NEXT.fetch_add(1, Ordering::Relaxed);
+    let [number, host] = [next % A_BLOCK + 1, next / A_BLOCK + 1].map(|part| u8::try_from(part).unwrap());
+    assert!(host <= 2, "more nodes than addresses");
+    let vips = block() - 180 + 50 * (host - 1);
+    (IpAddr::from([127, block(), number, host]), format!("127.{vips}.{number}.0/24"))
 }
 
 impl Plan<'_> {
