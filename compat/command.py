@@ -20,7 +20,7 @@ from processes import Processes, Trouble
 
 HERE = pathlib.Path(__file__).parent
 # In this order.
-SUITES = ["redis", "requests", "httpx", "websockets", "grpc", "postgres", "mariadb", "curl", "load", "dns"]
+SUITES = ["redis", "requests", "httpx", "aiohttp", "websockets", "grpc", "postgres", "mariadb", "curl", "load", "dns", "udp", "edges"]
 
 
 def main(argv):

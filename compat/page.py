@@ -32,22 +32,24 @@ def differing(verdict):
 
 
 def own(verdicts):
-    """Lines of the table of the suites' own failures: those of one suite once, whatever the way."""
+    """Rows of the table of the suites' own failures by suite: each test once, whatever the way."""
     failing = {}
     for verdict in verdicts:
         failing.setdefault(verdict.row.suite, {}).update(verdict.own)
-    rows = []
+    rows = {}
     for suite, tests in failing.items():
         names = sorted({test.split("::")[-1].split("[")[0] for test in tests})
-        if names:
-            rows.append(f"| {suite} | " + ", ".join(f"`{name}`" for name in names) + " |")
+        rows[suite, "own"] = f"| {suite} | " + ", ".join(f"`{name}`" for name in names) + " |" if names else None
     return rows
 
 
-def table(verdicts):
-    lines = [*HEAD, *map(line, verdicts)]
-    failing = own(verdicts)
-    return lines + (["", *OWN_HEAD, *failing] if failing else [])
+def table(verdicts, said):
+    """All lines; rows of suites that did not run stay as they are."""
+    kept = {key(text): text for text in said if text.startswith("| ") and text not in HEAD + OWN_HEAD}
+    rows = {**kept, **{key(line(verdict)): line(verdict) for verdict in verdicts}, **own(verdicts)}
+    measured = [text for where, text in rows.items() if where[1] != "own"]
+    failing = [text for where, text in rows.items() if where[1] == "own" and text]
+    return [*HEAD, *measured, *(["", *OWN_HEAD, *failing] if failing else [])]
 
 
 def parts(path):
@@ -61,8 +63,8 @@ def parts(path):
 
 
 def write(path, verdicts):
-    before, _, after = parts(path)
-    path.write_text("\n".join([before + BEGIN, *table(verdicts), END]) + after)
+    before, said, after = parts(path)
+    path.write_text("\n".join([before + BEGIN, *table(verdicts, said), END]) + after)
 
 
 def differences(path, verdicts, whole):

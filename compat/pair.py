@@ -101,8 +101,8 @@ class Pair:
         return any(endpoint["state"] == "ready" for endpoint in json.loads(done.stdout))
 
     def __exit__(self, *_):
-        """Both end as SIGTERM has them; what they did wrong on the way is kept."""
-        for name in "ba":
+        """Both end as SIGTERM has them, the callers' first; what they did wrong on the way is kept."""
+        for name in "ab":
             node = self.nodes[name]
             alive = node.running()
             status = self.kit.processes.stop(node)

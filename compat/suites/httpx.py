@@ -12,7 +12,10 @@ PROGRAMS = []
 LIMIT_S = 120
 PINNED = install.version("httpx")
 # These say which address they ask, in full.
-FIXED_ADDRESS = ["tests/test_utils.py::test_logging_request", "tests/test_utils.py::test_logging_redirect_chain"]
+FIXED_ADDRESS = [
+    "tests/test_utils.py::test_logging_request", "tests/test_utils.py::test_logging_redirect_chain",
+    "tests/test_main.py::test_auth", "tests/test_main.py::test_verbose",
+]
 
 
 def run(kit):
