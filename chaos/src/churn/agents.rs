@@ -137,7 +137,7 @@ fn config(name: &str, ip: Ipv4Addr, seed: Ipv4Addr) -> String {
          [identity]\ndir = \"{name}-identity\"\n\
          [admin]\nsocket = \"{name}.sock\"\nlisten = \"{ip}:{ADMIN}\"\n\
          [dns]\nlisten = \"off\"\nvip_range = \"{vips}\"\n\
-         [capture]\nlisten = \"off\"\n[proxy]\nhttp = \"off\"\n"
+         [capture]\nlisten = \"off\"\n[proxy]\nhttp = \"off\"\n[log]\naccess = \"/tmp/acc-{name}.log\"\n"
     )
 }
 

@@ -12,7 +12,7 @@ use super::order::Order;
 pub(super) async fn play(session: &mut Session, stream: TcpStream) {
     session.begin();
     let order = Order::draw(&mut session.rng, true);
-    let way = stream.peer_addr().map_or(0, |way| way.port());
+    let way = stream.local_addr().map_or(0, |way| way.port());
     let (reader, mut writer) = stream.into_split();
     let mut reader = Reader::new(reader);
     let head =

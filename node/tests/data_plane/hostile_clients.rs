@@ -218,10 +218,10 @@ async fn answers_that_nobody_reads_take_little_and_hold_up_nobody() {
     let mut stream = scene.connect().await;
     stream.write_all(&frames::hello_with(&[0, 4, 0, 0, 0, 0])).await.unwrap();
     let requests: Vec<u8> =
-        (0..100_u32).flat_map(|n| frame(1, END_HEADERS | END_STREAM, 2 * n + 1, &frames::get())).collect();
+        (0..50_u32).flat_map(|n| frame(1, END_HEADERS | END_STREAM, 2 * n + 1, &frames::get())).collect();
     stream.write_all(&requests).await.unwrap();
     let mut slow = Vec::new();
-    for _ in 0..40 {
+    for _ in 0..20 {
         let mut stream = scene.connect().await;
         stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n".repeat(50).as_slice()).await.unwrap();
         slow.push(stream);

@@ -95,8 +95,9 @@ fn each_error_is_retried_as_the_table_says() {
             | E::NoRoute
             | E::NoSuchService
             | E::NoEndpoint
-            | E::Refused => [Expect::Not(GiveUp::Final), Expect::Not(GiveUp::Final)],
-            E::Deadline | E::Cancelled => [Expect::Not(GiveUp::Final), Expect::Not(GiveUp::Final)],
+            | E::Refused
+            | E::Deadline
+            | E::Cancelled => [Expect::Not(GiveUp::Final), Expect::Not(GiveUp::Final)],
             E::ConnectFailed
             | E::ConnectTimeout
             | E::NotServedHere
