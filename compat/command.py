@@ -99,7 +99,7 @@ def measure(told):
         say(f"{name}: {time.monotonic() - began:.0f} s")
     if told.json:
         told.json.write_text(json.dumps([page.document(verdict) for verdict in verdicts], indent=1) + "\n")
-    if told.page and not troubles:
+    if told.page and not troubles and not any(verdict.broken for verdict in verdicts):
         page.write(told.page, verdicts)
     if told.check:
         troubles += page.differences(told.check, verdicts, whole=not told.suites)

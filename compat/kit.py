@@ -51,9 +51,9 @@ class Kit:
         return install.venv(self.say)
 
     @staticmethod
-    def together(*measures):
-        """Runs those that are wanted side by side, and gives what each gave; None for the others."""
-        with ThreadPoolExecutor(len(measures)) as pool:
+    def together(*measures, most=4):
+        """Runs those that are wanted side by side, up to `most` of them, and gives what each gave; None for the others."""
+        with ThreadPoolExecutor(most) as pool:
             started = [measure and pool.submit(measure) for measure in measures]
             return [one.result() if one else None for one in started]
 

@@ -8,7 +8,7 @@ from pair import Service
 from servers import httpbin
 
 PROGRAMS = []
-LIMIT_S = 100
+LIMIT_S = 120
 PINNED = install.version("requests")
 FILES = ["tests/test_requests.py", "tests/test_lowlevel.py"]
 
@@ -21,9 +21,9 @@ def run(kit):
         env = {"COMPAT_HTTPBIN": f"http://{at[0]}:{at[1]}"}
         return kit.pytest(tests, FILES, [], env, "httpbin_elsewhere", only=["httpbin"], without=["httpbin_secure"])
 
-    direct = kit.directly(lambda: suite(place))
-    mesh = None
-    if kit.mesh_wanted:
-        with kit.pair(Service("httpbin", place)) as pair:
-            mesh = suite(pair.way("httpbin"))
+    with kit.pair(Service("httpbin", place)) as pair:
+        direct, mesh = kit.together(
+            (lambda: suite(place)) if kit.direct_wanted else None,
+            (lambda: suite(pair.way("httpbin"))) if kit.mesh_wanted else None,
+        )
     kit.row("requests", PINNED, "listener, http", direct, mesh)
