@@ -9,7 +9,7 @@ use crate::caller::{call, get, try_call};
 use crate::frames::{self, END_HEADERS, END_STREAM, frame};
 use crate::hosts::{Running, World, eventually};
 
-async fn pair<'w>(world: &'w World, backend: &Backend, protocol: &'static str) -> (Running, Running) {
+async fn pair(world: &World, backend: &Backend, protocol: &'static str) -> (Running, Running) {
     let orders = world.node("orders-1").offers_speaking("orders", backend.address, protocol).start();
     let web = world.node("web-1").reaches("orders").start();
     web.finds("orders", 1).await;
