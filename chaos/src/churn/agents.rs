@@ -137,13 +137,12 @@ fn config(name: &str, ip: Ipv4Addr, seed: Ipv4Addr) -> String {
          [identity]\ndir = \"{name}-identity\"\n\
          [admin]\nsocket = \"{name}.sock\"\nlisten = \"{ip}:{ADMIN}\"\n\
          [dns]\nlisten = \"off\"\nvip_range = \"{vips}\"\n\
-         [capture]\nlisten = \"off\"\n[proxy]\nhttp = \"off\"\n[log]\naccess = \"/tmp/acc-{name}.log\"\n"
+         [capture]\nlisten = \"off\"\n[proxy]\nhttp = \"off\"\n"
     )
 }
 
 /// The second byte of addresses that are free.
 fn claim() -> (UdpSocket, u8) {
-    let claim = |block| Some((UdpSocket::bind((Ipv4Addr::new(127, block, 255, 253), 9)).ok()?, block));
-    let claim_port = |block| Some((UdpSocket::bind((Ipv4Addr::new(127, block, 255, 253), 49_009)).ok()?, block));
-    (100..200).find_map(|block| claim(block).or_else(|| claim_port(block))).expect("a free block of addresses")
+    let claim = |block| Some((UdpSocket::bind((Ipv4Addr::new(127, block, 255, 253), 49_009)).ok()?, block));
+    (100..200).find_map(claim).expect("a free block of addresses")
 }

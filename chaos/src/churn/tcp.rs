@@ -40,12 +40,13 @@ pub(super) async fn serve(stream: TcpStream, ledger: Arc<Ledger>, speaks_first: 
         writer.shutdown().await
     });
     match read {
+        // Whoever is told of a reset as it writes reads an end.
+        Ok(seen) if sent.is_err() && seen < order.up => ledger.count(Outcome::Unserved),
         Ok(seen) if seen == order.up => ledger.count(Outcome::Served),
         Ok(seen) => ledger.violation(format!("{}: {seen} bytes of {} ended like all", order.name(), order.up)),
         Err(Unread::Wrong(what)) => ledger.violation(format!("{}: the service read {what}", order.name())),
         Err(_) => ledger.count(Outcome::Unserved),
     }
-    drop(sent);
 }
 
 /// The program that calls.
@@ -81,9 +82,10 @@ pub(super) async fn play(session: &mut Session, stream: TcpStream, speaks_first:
         reset(writer);
         return session.ledger.count(Outcome::Cut);
     }
-    let (_, read) = tokio::join!(sending, reader.body(Framed::ToClose, order.nonce, usize::MAX));
+    let (sent, read) = tokio::join!(sending, reader.body(Framed::ToClose, order.nonce, usize::MAX));
     let resets = matches!(order.act, Act::Reset | Act::Silent | Act::EarlyClose);
     match read {
+        Ok(seen) if sent.is_err() && seen < order.down => session.ledger.count(Outcome::Broken),
         Ok(seen) if seen == order.down => session.ledger.count(Outcome::Answered),
         Ok(seen) => {
             let what = format!("{}: {seen} bytes of {} ended like all ({:?})", order.name(), order.down, order.act);
