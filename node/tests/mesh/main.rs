@@ -39,9 +39,14 @@ async fn two_nodes_join_by_address_and_know_what_each_offers() {
 async fn a_seed_given_by_name_is_resolved_and_joined() {
     let fleet = Fleet::new();
     // The one test on 127.0.0.1, which is what the name stands for; ports are free ones.
-    let free = || std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let free = || {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let tcp = std::net::TcpListener::bind(socket.local_addr().unwrap()).ok()?;
+        Some((socket, tcp))
+    };
+    let free = || std::iter::repeat_with(free).flatten().next().unwrap();
     let sockets = [free(), free(), free(), free()];
-    let ports = sockets.each_ref().map(|socket| socket.local_addr().unwrap().port());
+    let ports = sockets.each_ref().map(|(socket, _)| socket.local_addr().unwrap().port());
     drop(sockets);
     let at = |n: usize| NodeAddress { ip: [127, 0, 0, 1].into(), gossip_port: ports[n], quic_port: ports[n + 1] };
     let a = fleet.start("a", at(0), vec![]);
