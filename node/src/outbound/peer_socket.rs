@@ -24,7 +24,9 @@ pub(crate) fn owner(stream: &TcpStream) -> io::Result<Option<SocketOwner>> {
 /// After the other end said that it sends no more: has it gone altogether (closed, or its program ended), or does it still
 /// wait for what comes back? `None` if that cannot be told: it is not on this host, or in another network namespace.
 pub(crate) fn is_gone(stream: &TcpStream) -> Option<bool> {
-    let (local, peer) = (stream.local_addr().ok()?, stream.peer_addr().ok()?);
+    // A connection that was reset meanwhile has no other end any more, and is in no table.
+    let Ok(peer) = stream.peer_addr() else { return Some(true) };
+    let local = stream.local_addr().ok()?;
     if !is_of_this_host(local, peer) {
         return None;
     }
@@ -75,6 +77,16 @@ mod tests {
             let owner = owner(&server).unwrap().unwrap();
             assert_eq!((owner.uid, owner.orphaned), (nix::unistd::geteuid().as_raw(), false), "{address}");
         }
+    }
+
+    #[tokio::test]
+    async fn who_reset_the_connection_is_gone() {
+        let (client, server) = pair("127.0.0.1:0").await;
+        socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(client);
+        server.readable().await.unwrap();
+        assert!(server.try_read(&mut [0]).is_err());
+        assert_eq!(is_gone(&server), Some(true));
     }
 
     #[tokio::test]
