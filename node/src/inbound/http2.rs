@@ -4,6 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::ResponseFuture;
@@ -25,6 +26,10 @@ use crate::http1::token::{is_target, is_token, is_value};
 use crate::record::Record;
 use crate::relay::{Counts, http2_ends, relay, send_data};
 use crate::websocket;
+
+/// An application that says so long neither that it wants the body nor an answer knows nothing of `Expect`: few of HTTP/2 do. Its
+/// caller is then told to go on (RFC 9110, section 10.1.1: nobody may wait for ever). As long as curl waits.
+const SILENT: Duration = Duration::from_secs(1);
 
 /// What became of a request.
 enum Served {
@@ -206,18 +211,28 @@ async fn ask(
     send: &mut SendHalf,
     upload: &mut Upload,
 ) -> Result<Response<RecvStream>, Failure> {
+    let expects = arrival.head.headers.iter().any(|field| field.name.eq_ignore_ascii_case(b"expect"));
+    let mut silent = pin!(tokio::time::sleep(SILENT));
+    let mut waits = expects && arrival.head.takes_interim;
     let mut interims = 0;
     loop {
         let interim = upload.beside(async {
             tokio::select! {
                 biased;
                 interim = poll_fn(|cx| poll_head(&mut response, cx)) => Ok(interim),
+                () = silent.as_mut(), if waits => Ok(Head::Silent),
                 _ = send.stopped() => Err(Failure::new(ErrorCode::Cancelled, "the caller went away")),
             }
         });
         match interim.await? {
+            Head::Silent => {
+                waits = false;
+                let head = v1::ResponseHead { status: 100, no_body: true, ..Default::default() };
+                send.send_head(&head).await?;
+            }
             Head::Interim(interim) => {
                 interims += 1;
+                waits &= interim.status() != StatusCode::CONTINUE;
                 if interims > MOST_INTERIMS {
                     return Err(too_many_interims(arrival));
                 }
@@ -237,6 +252,8 @@ async fn ask(
 }
 
 enum Head {
+    /// The application has said nothing for a while.
+    Silent,
     Interim(Response<()>),
     Answer(Result<Response<RecvStream>, h2::Error>),
 }
