@@ -88,7 +88,7 @@ pub fn play(plan: &ChurnPlan) -> ChurnReport {
     wave(2, plan.requests - plan.requests / 10);
     let whole = Census::at_rest(&agents, Some(&warm));
     let took = started.elapsed();
-    let ended = agents.ended();
+    let ended = agents.ended().into_iter().chain(agents.panics()).collect();
     services.stop();
     ChurnReport::new(plan, &ledger, &[warm, tenth, whole], ended, took)
 }

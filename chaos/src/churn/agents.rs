@@ -105,6 +105,18 @@ impl Agents {
         if ended.is_empty() { ended } else { ended.into_iter().chain(self.logs()).collect() }
     }
 
+    /// Where their threads or tasks panicked.
+    pub(super) fn panics(&self) -> Vec<String> {
+        let read = |name: &str| fs::read_to_string(self.directory.path().join(name)).unwrap_or_default();
+        let logs = ["caller.log", "server.log"].map(|name| (name, read(name)));
+        let told = logs.iter().flat_map(|(name, log)| {
+            let lines: Vec<&str> = log.lines().collect();
+            let at = lines.iter().enumerate().filter(|(_, line)| line.contains("panicked at")).map(|(at, _)| at);
+            at.map(|at| format!("{name}: {}", lines[at..lines.len().min(at + 3)].join(" "))).collect::<Vec<_>>()
+        });
+        told.collect()
+    }
+
     fn logs(&self) -> Vec<String> {
         let read = |name: &str| fs::read_to_string(self.directory.path().join(name)).unwrap_or_default();
         let tail = |text: String| text.lines().rev().take(10).map(str::to_owned).collect::<Vec<_>>();
