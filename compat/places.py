@@ -6,6 +6,8 @@ from processes import Trouble
 # A free second byte is claimed by a socket that stays open; the tests of the data plane take 200 to 249.
 BLOCKS = range(100, 140)
 CLAIM_PORT = 49_010
+# UDP, for gossip and QUIC: others of this machine may run nodes of their own.
+NODE_PORTS = 7946, 7947
 
 
 class Places:
@@ -26,10 +28,12 @@ class Places:
 
     def address(self):
         """An address, and a /24 for VIPs that goes with it."""
-        self.number += 1
-        if self.number > 250:
-            raise Trouble("more addresses wanted than there are")
-        return f"127.{self.block}.{self.number}.1", f"127.{self.block + 40}.{self.number}.0/24"
+        while self.number < 250:
+            self.number += 1
+            address = f"127.{self.block}.{self.number}.1"
+            if all(is_free(address, port) for port in NODE_PORTS):
+                return address, f"127.{self.block + 40}.{self.number}.0/24"
+        raise Trouble("more addresses wanted than there are")
 
     def place(self):
         """An address and a port on it that is free for TCP and UDP."""
@@ -47,3 +51,12 @@ class Places:
 
     def close(self):
         self.claim.close()
+
+
+def is_free(address, port):
+    with socket.socket(type=socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, port))
+        except OSError:
+            return False
+    return True
