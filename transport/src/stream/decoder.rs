@@ -79,6 +79,11 @@ impl Decoder {
         self.chunk = chunk;
     }
 
+    /// Is nothing left of the bytes that it was given?
+    pub(super) fn is_drained(&self) -> bool {
+        self.chunk.is_empty()
+    }
+
     /// The next head, without its length, or `None` for more bytes.
     pub(super) fn poll_head(&mut self, limit: usize) -> Result<Option<Bytes>, Malformed> {
         if let State::Start { .. } = self.state {

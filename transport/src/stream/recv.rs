@@ -120,7 +120,7 @@ impl RecvHalf {
 impl Drop for RecvHalf {
     fn drop(&mut self) {
         // The end has most often come by now and was only not read; a STOP_SENDING would then be a packet for nothing.
-        if !self.over {
+        if !self.over && self.decoder.is_drained() {
             let _ = self.poll_more(&mut Context::from_waker(Waker::noop()));
         }
         self.stop(ErrorCode::Cancelled);
