@@ -3,6 +3,8 @@ use std::fmt;
 use starling_proto::ErrorCode;
 use starling_transport::{ConnectError, Lost, StreamError};
 
+use crate::relay::RelayError;
+
 /// What went wrong with a request: the word that users see, and words for a human.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
@@ -29,6 +31,12 @@ impl fmt::Display for Failure {
 
 impl From<StreamError> for Failure {
     fn from(error: StreamError) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}
+
+impl From<RelayError> for Failure {
+    fn from(error: RelayError) -> Self {
         Self::new(error.code(), error.to_string())
     }
 }

@@ -27,6 +27,18 @@ pub(crate) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwar
 const HOP_BY_HOP: [HeaderName; 6] =
     [header::CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, header::TE, header::TRANSFER_ENCODING, header::UPGRADE];
 
+/// The members of the lists in all fields of this name (RFC 9110, section 5.6.1).
+pub(crate) fn members(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
+}
+
+/// Is `word` one of them, in whatever case?
+#[must_use]
+pub(crate) fn lists(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
+    members(headers, name).any(|member| member.eq_ignore_ascii_case(word))
+}
+
 /// The fields of trailers, as they travel on the hop.
 #[must_use]
 pub(crate) fn to_wire(headers: &HeaderMap) -> Vec<v1::Header> {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use http::Request;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use starling_proto::ServiceName;
 use starling_transport::edge::EdgeServer;
 
 use crate::fields;
@@ -22,8 +21,6 @@ pub(crate) struct Ingress {
     pub(crate) tls: Option<EdgeServer>,
     /// Where a request, or a connection, goes.
     pub(crate) to: To,
-    /// The service that it speaks for.
-    pub(crate) source: Option<ServiceName>,
     /// Proxies before this one, whose word on the client counts.
     pub(crate) trusted: Vec<ipnet::IpNet>,
 }
@@ -97,7 +94,7 @@ mod tests {
 
     fn visit(trusted: &[&str]) -> Visit {
         let trusted = trusted.iter().map(|net| net.parse().unwrap()).collect();
-        let ingress = Ingress { tls: None, to: To::Routes(Vec::new()), trusted, source: None };
+        let ingress = Ingress { tls: None, to: To::Routes(Vec::new()), trusted };
         Visit { ingress: Arc::new(ingress), peer: Some([10, 0, 0, 9].into()) }
     }
 

@@ -172,6 +172,21 @@ impl Record {
         self.0.forgotten = true;
     }
 
+    /// All that its connection carried has gone by, or it was broken off. Gives the code of a failure: a caller or an
+    /// application that hangs up in the middle is none, but how many protocols end.
+    pub(crate) fn on_carried(&mut self, carried: Result<(), impl Into<Failure>>) -> Option<ErrorCode> {
+        match carried.map_err(Into::into) {
+            Err(failure) if failure.code != ErrorCode::Cancelled => {
+                self.fail(&failure);
+                Some(failure.code)
+            }
+            Ok(()) | Err(_) => {
+                self.on_done();
+                None
+            }
+        }
+    }
+
     /// It is answered whole.
     pub(crate) fn on_done(&mut self) {
         self.0.ended = Some(Instant::now());

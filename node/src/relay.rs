@@ -3,6 +3,7 @@
 mod edge;
 mod http2;
 mod tcp;
+mod wire;
 
 use std::future::Future;
 use std::io;
@@ -15,9 +16,8 @@ use starling_transport::{RecvHalf, SendHalf, StreamError};
 
 use crate::blocks;
 
-pub(crate) use edge::edge_ends;
 pub(crate) use http2::{http2_ends, send_data};
-pub(crate) use tcp::tcp_ends;
+pub(crate) use wire::wire_ends;
 
 /// Bytes that went by, readable while the relay runs.
 #[derive(Debug, Default)]

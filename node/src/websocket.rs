@@ -13,8 +13,8 @@ pub(crate) const WEBSOCKET: &[u8] = b"websocket";
 /// RFC 6455, section 1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// What a server answers to a key.
-fn accept(key: &[u8]) -> HeaderValue {
+/// What a server answers to a key: the proof that it speaks `WebSocket`.
+pub(crate) fn accept(key: &[u8]) -> HeaderValue {
     let digest = Sha1::new().chain_update(key).chain_update(GUID).finalize();
     HeaderValue::try_from(STANDARD.encode(digest)).expect("base64 is printable")
 }
@@ -33,18 +33,13 @@ pub(crate) fn is_accepted(request: &HeaderMap, answer: &mut HeaderMap) -> bool {
     request.get(SEC_WEBSOCKET_KEY).is_some_and(|key| proof == Some(accept(key.as_bytes())))
 }
 
-/// Proves to a caller of HTTP/1.1 that the server, which speaks HTTP/2, has accepted.
-pub(crate) fn prove(key: &[u8]) -> HeaderValue {
-    accept(key)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_key_is_accepted_as_the_rfc_shows() {
-        assert_eq!(prove(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(accept(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     }
 
     #[test]
@@ -53,7 +48,7 @@ mod tests {
         ask(&mut request);
         assert_eq!(request[SEC_WEBSOCKET_VERSION], "13");
         let mut answer = HeaderMap::new();
-        answer.insert(SEC_WEBSOCKET_ACCEPT, prove(request[SEC_WEBSOCKET_KEY].as_bytes()));
+        answer.insert(SEC_WEBSOCKET_ACCEPT, accept(request[SEC_WEBSOCKET_KEY].as_bytes()));
         assert!(is_accepted(&request, &mut answer) && answer.is_empty());
         assert!(!is_accepted(&request, &mut answer));
     }

@@ -14,6 +14,8 @@ use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
+use crate::blocks;
+
 /// A connection, read and written through a shared reference: each direction by one task at a time.
 #[derive(Debug)]
 pub(crate) enum Wire {
@@ -35,6 +37,11 @@ impl From<EdgeStream> for Wire {
     }
 }
 
+/// The stream under TLS, for whoever has its connection alone.
+pub(crate) fn unlock(stream: Box<Mutex<EdgeStream>>) -> EdgeStream {
+    stream.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn lock(stream: &Mutex<EdgeStream>) -> MutexGuard<'_, EdgeStream> {
     stream.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -51,6 +58,18 @@ impl Wire {
             },
             Self::Tls(stream) => poll_read_buf(Pin::new(&mut *lock(stream)), cx, block),
         }
+    }
+
+    /// Reads what there is behind what was read before; 0 at the end.
+    pub(crate) fn poll_fill(&self, cx: &mut Context<'_>, read: &mut BytesMut) -> Poll<io::Result<usize>> {
+        let (result, bytes) = blocks::read(|block| self.poll_read(cx, block));
+        let result = ready!(result);
+        if read.is_empty() {
+            *read = bytes;
+        } else {
+            read.unsplit(bytes);
+        }
+        Poll::Ready(result)
     }
 
     /// Writes some of these pieces.

@@ -25,7 +25,7 @@ pub(super) fn ingresses(loaded: &Loaded) -> Result<Vec<Ingress>, ConfigError> {
             let hint = "write files in PEM: the chain with the leaf first, and its key";
             problem(&loaded.ingress_key(index), ("address", "tls"), &error, hint)
         })?;
-        Ok(Ingress { tls, to, trusted: configured.trusted.clone(), source: configured.source.clone() })
+        Ok(Ingress { tls, to, trusted: configured.trusted.clone() })
     };
     loaded.config.ingresses.iter().enumerate().map(read).collect()
 }

@@ -43,8 +43,9 @@ impl Bound {
         }
         for (index, ingress) in edge::ingresses(loaded)?.into_iter().enumerate() {
             let key = loaded.ingress_key(index);
-            let listen = Listen { address: config.ingresses[index].address, given: true };
-            let source = ingress.source.clone();
+            let configured = &config.ingresses[index];
+            let listen = Listen { address: configured.address, given: true };
+            let source = configured.source.clone();
             let way = Way::Ingress(Visit { ingress: Arc::new(ingress), peer: None });
             self.listen("ingress", listen, &key, &Inlet { source, ..Inlet::new(Door::Way(way)) })?;
         }

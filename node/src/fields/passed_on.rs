@@ -1,6 +1,6 @@
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName};
 
-use super::HOP_BY_HOP;
+use super::{HOP_BY_HOP, lists, members};
 
 /// The fields of a message that go on to the next hop: all but those that belong to one connection (RFC 9110, section
 /// 7.6.1). What remains of `TE` is that trailers are welcome: the mesh passes them on.
@@ -14,16 +14,11 @@ pub(crate) struct PassedOn<'m> {
 impl<'m> PassedOn<'m> {
     /// Those of `headers`.
     pub(crate) fn of(headers: &'m HeaderMap) -> Self {
-        let named = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .map(str::trim)
+        let named = members(headers, header::CONNECTION)
             .filter(|name| !ALWAYS.iter().any(|known| name.eq_ignore_ascii_case(known)))
             .filter_map(|name| name.parse().ok())
             .collect();
-        let takes_trailers = headers.get_all(header::TE).iter().any(names_trailers);
+        let takes_trailers = lists(headers, header::TE, "trailers");
         Self { headers, named, takes_trailers }
     }
 
@@ -38,10 +33,6 @@ impl<'m> PassedOn<'m> {
 
 /// What `Connection` says most often. It is left out whether named or not.
 const ALWAYS: [&str; 5] = ["keep-alive", "close", "upgrade", "te", "transfer-encoding"];
-
-fn names_trailers(te: &HeaderValue) -> bool {
-    te.to_str().is_ok_and(|te| te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")))
-}
 
 /// The bytes of these fields as HTTP/1.1 writes them.
 #[must_use]

@@ -1,7 +1,7 @@
 //! HTTP to a local application that speaks HTTP/1.1.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -16,8 +16,7 @@ use crate::failure::Failure;
 use crate::hop_body::{HopBody, HopBodyError, Observer};
 use crate::http1::Piece;
 use crate::record::Record;
-use crate::relay::{Counts, edge_ends, relay, tcp_ends};
-use crate::wire::Wire;
+use crate::relay::{Counts, relay, wire_ends};
 
 /// An answer larger than this may lie in the stream's buffers for long, since its caller reads slowly. It counts as under
 /// way until it has arrived, so that a node that stops does not cut it.
@@ -98,18 +97,7 @@ async fn switch(exchange: Box<Exchange>, send: SendHalf, recv: RecvHalf, mut rec
     let counts = Arc::<Counts>::default();
     record.on_switched(&counts);
     let (wire, early) = exchange.into_switched();
-    let relayed = match wire {
-        Wire::Plain(stream) => relay(tcp_ends(stream), early, send, recv, &counts).await,
-        Wire::Tls(stream) => {
-            let stream = stream.into_inner().unwrap_or_else(PoisonError::into_inner);
-            relay(edge_ends(stream), early, send, recv, &counts).await
-        }
-    };
-    match relayed {
-        Ok(()) => record.on_done(),
-        Err(error) if error.code() == ErrorCode::Cancelled => record.on_done(),
-        Err(error) => record.fail(&Failure::new(error.code(), error.to_string())),
-    }
+    record.on_carried(relay(wire_ends(wire), early, send, recv, &counts).await);
 }
 
 async fn exchange(

@@ -50,11 +50,7 @@ pub(super) async fn serve(arrival: &Arrival, mut send: SendHalf, recv: RecvHalf)
         Ok(Served::Switched(from, to, recv)) => {
             let counts = Arc::<Counts>::default();
             record.on_switched(&counts);
-            match relay(http2_ends(from, to), Bytes::new(), send, recv, &counts).await {
-                Ok(()) => record.on_done(),
-                Err(error) if error.code() == ErrorCode::Cancelled => record.on_done(),
-                Err(error) => record.fail(&Failure::new(error.code(), error.to_string())),
-            }
+            record.on_carried(relay(http2_ends(from, to), Bytes::new(), send, recv, &counts).await);
         }
         Err(broken) => tell(broken, record, send).await,
     }
@@ -155,7 +151,7 @@ fn request(arrival: &Arrival, switches: bool, record: &mut Record) -> Result<Req
 fn switched_head(arrival: &Arrival, headers: &mut HeaderMap) -> v1::ResponseHead {
     let key = arrival.head.headers.iter().find(|field| field.name.eq_ignore_ascii_case(b"sec-websocket-key"));
     if let Some(key) = key {
-        headers.insert(header::SEC_WEBSOCKET_ACCEPT, websocket::prove(&key.value));
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, websocket::accept(&key.value));
     }
     let load = Some(arrival.offer.load(arrival.shard.plane.epoch));
     let status = StatusCode::SWITCHING_PROTOCOLS.as_u16().into();

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::application::{Application, Names};
 use super::local_http::LocalError;
 use crate::fields;
-use crate::wire::Wire;
+use crate::wire::{Wire, unlock};
 
 /// What an application may send of one answer before it is passed on, in bytes; and of all of them.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -113,7 +113,7 @@ async fn open(application: &Application, names: &Names) -> Result<SendRequest<By
     let handshake = async {
         match application.connect(names).await? {
             Wire::Plain(stream) => begin(stream).await,
-            Wire::Tls(stream) => begin(stream.into_inner().unwrap_or_else(PoisonError::into_inner)).await,
+            Wire::Tls(stream) => begin(unlock(stream)).await,
         }
         .map_err(|error| failed(io::Error::other(error)))
     };

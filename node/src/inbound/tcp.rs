@@ -1,17 +1,15 @@
 //! Opaque TCP to a local application.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use starling_proto::ErrorCode;
 use starling_proto::mesh::v1;
 use starling_transport::{RecvHalf, SendHalf};
 
 use super::{Arrival, fail};
 use crate::failure::Failure;
 use crate::record::Record;
-use crate::relay::{Counts, edge_ends, relay, tcp_ends};
-use crate::wire::Wire;
+use crate::relay::{Counts, relay, wire_ends};
 
 pub(super) async fn serve(arrival: &Arrival, mut send: SendHalf, mut recv: RecvHalf) {
     let mut record = Record::inbound(arrival);
@@ -33,17 +31,5 @@ pub(super) async fn serve(arrival: &Arrival, mut send: SendHalf, mut recv: RecvH
     }
     let counts = Arc::new(Counts::default());
     record.follow(&counts);
-    let relayed = match local {
-        Wire::Plain(stream) => relay(tcp_ends(stream), Bytes::new(), send, recv, &counts).await,
-        Wire::Tls(stream) => {
-            let stream = stream.into_inner().unwrap_or_else(PoisonError::into_inner);
-            relay(edge_ends(stream), Bytes::new(), send, recv, &counts).await
-        }
-    };
-    if let Err(error) = relayed {
-        // A caller or an application that hangs up in the middle is how many TCP protocols end.
-        if error.code() != ErrorCode::Cancelled {
-            record.fail(&Failure::new(error.code(), error.to_string()));
-        }
-    }
+    record.on_carried(relay(wire_ends(local), Bytes::new(), send, recv, &counts).await);
 }

@@ -34,11 +34,7 @@ pub(super) async fn serve(arrival: &Arrival, mut send: SendHalf, recv: RecvHalf)
     }
     let counts = Arc::<Counts>::default();
     record.on_switched(&counts);
-    match carry(arrival, &socket, send, recv, &counts).await {
-        Ok(()) => record.on_done(),
-        Err(failure) if failure.code == ErrorCode::Cancelled => record.on_done(),
-        Err(failure) => record.fail(&failure),
-    }
+    record.on_carried(carry(arrival, &socket, send, recv, &counts).await);
 }
 
 async fn open(arrival: &Arrival) -> io::Result<UdpSocket> {

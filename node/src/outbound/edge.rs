@@ -12,10 +12,7 @@ use crate::shard::Shard;
 use crate::wire::Wire;
 
 /// Serves one connection that came to `ingress`.
-pub(super) async fn serve(shard: Arc<Shard>, stream: TcpStream, ingress: Arc<Ingress>, mut caller: Caller) {
-    if ingress.source.is_some() {
-        caller.source.clone_from(&ingress.source);
-    }
+pub(super) async fn serve(shard: Arc<Shard>, stream: TcpStream, ingress: Arc<Ingress>, caller: Caller) {
     let peer = caller.peer.map(|peer| peer.ip());
     let visit = Visit { ingress: Arc::clone(&ingress), peer };
     let (wire, is_http2) = match &ingress.tls {

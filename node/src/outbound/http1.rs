@@ -27,6 +27,7 @@ use super::tcp::Tunnel;
 use super::{Caller, Way, call, http2};
 use crate::answer::Tongue;
 use crate::failure::Failure;
+use crate::fields;
 use crate::rejected::Rejected;
 use crate::shard::Shard;
 use crate::wire::Wire;
@@ -246,8 +247,7 @@ impl Connection {
 fn switch_to(parts: &Parts) -> Option<SwitchTo> {
     let mut upgrades = parts.headers.get_all(header::UPGRADE).iter();
     let (Some(upgrade), None) = (upgrades.next(), upgrades.next()) else { return None };
-    let options = parts.headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let asks = options.flat_map(|value| value.split(',')).any(|option| option.trim().eq_ignore_ascii_case("upgrade"));
+    let asks = fields::lists(&parts.headers, header::CONNECTION, "upgrade");
     let is_one = !upgrade.is_empty() && !upgrade.as_bytes().contains(&b',');
     let can = asks && is_one && parts.version == Version::HTTP_11 && parts.method != Method::CONNECT;
     (can && !upgrade.as_bytes().eq_ignore_ascii_case(b"h2c"))

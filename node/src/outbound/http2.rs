@@ -6,8 +6,8 @@ mod body;
 mod prefixed;
 mod upgrade;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use super::{Caller, Way};
 use crate::config::Limits;
 use crate::rejected::Rejected;
 use crate::shard::Shard;
-use crate::wire::Wire;
+use crate::wire::{Wire, unlock};
 use prefixed::Prefixed;
 
 pub(crate) use body::Http2Body;
@@ -58,10 +58,7 @@ struct Shared {
 pub(super) async fn serve_wire(shard: Arc<Shard>, wire: Wire, early: Bytes, way: Way, caller: Caller) {
     match wire {
         Wire::Plain(stream) => serve(shard, Prefixed::new(early, stream), way, caller).await,
-        Wire::Tls(stream) => {
-            let stream = stream.into_inner().unwrap_or_else(PoisonError::into_inner);
-            serve(shard, Prefixed::new(early, stream), way, caller).await;
-        }
+        Wire::Tls(stream) => serve(shard, Prefixed::new(early, unlock(stream)), way, caller).await,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Opaque TCP from local applications.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use crate::answer::Tongue;
 use crate::blocks;
 use crate::failure::Failure;
 use crate::record::Record;
-use crate::relay::{Counts, Sink, Source, edge_ends, http2_ends, relay, tcp_ends};
+use crate::relay::{Counts, Sink, Source, http2_ends, relay, wire_ends};
 use crate::shard::Shard;
 use crate::wire::Wire;
 
@@ -81,13 +81,7 @@ impl Tunnel {
 
     /// Carries `early`, which was read of `wire` before, and then all that comes.
     pub(super) async fn carry(self, wire: Wire, early: Bytes) {
-        match wire {
-            Wire::Plain(stream) => self.relay(tcp_ends(stream), early).await,
-            Wire::Tls(stream) => {
-                let stream = stream.into_inner().unwrap_or_else(PoisonError::into_inner);
-                self.relay(edge_ends(stream), early).await;
-            }
-        }
+        self.relay(wire_ends(wire), early).await;
     }
 
     /// Carries what comes on a stream of HTTP/2.
@@ -105,14 +99,8 @@ impl Tunnel {
             return record.on_done();
         }
         let ends = (source, sink);
-        match relay(ends, early, send, recv, &counts).await {
-            Ok(()) => record.on_done(),
-            // A caller or an application that hangs up in the middle is how many protocols end.
-            Err(error) if error.code() == ErrorCode::Cancelled => record.on_done(),
-            Err(error) => {
-                record.fail(&Failure::new(error.code(), error.to_string()));
-                pick.on_outcome(Outcome::of_error(error.code()), Instant::now());
-            }
+        if let Some(code) = record.on_carried(relay(ends, early, send, recv, &counts).await) {
+            pick.on_outcome(Outcome::of_error(code), Instant::now());
         }
     }
 }

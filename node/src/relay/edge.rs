@@ -8,7 +8,7 @@ use super::{Sink, Source};
 use crate::blocks;
 
 /// The two directions of a connection under TLS.
-pub(crate) fn edge_ends(stream: EdgeStream) -> (impl Source, impl Sink) {
+pub(super) fn edge_ends(stream: EdgeStream) -> (impl Source, impl Sink) {
     let (reader, writer) = tokio::io::split(stream);
     (EdgeSource(reader), EdgeSink(writer))
 }

@@ -11,7 +11,7 @@ use super::{Sink, Source};
 use crate::blocks;
 
 /// The two directions of a TCP connection.
-pub(crate) fn tcp_ends(stream: TcpStream) -> (impl Source, impl Sink) {
+pub(super) fn tcp_ends(stream: TcpStream) -> (impl Source, impl Sink) {
     let (reader, writer) = stream.into_split();
     (TcpSource(reader), TcpSink(writer))
 }

@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use super::BadAnswer;
 use crate::fields;
-use crate::http1::Payload;
+use crate::http1::{Payload, place};
 
 /// Fields that an answer may have, at most.
 const MOST_FIELDS: usize = 100;
@@ -83,15 +83,6 @@ fn take_one(read: &mut BytesMut, to_head_request: bool) -> Result<Option<AnswerH
     }
     let keeps_alive = keeps_alive && payload != Payload::ToClose;
     Ok(Some(AnswerHead { status, content_length: length, block: block.freeze(), fields, payload, keeps_alive }))
-}
-
-/// Where `part` stands in `whole`, of which it is a part.
-fn place(part: &[u8], whole: &[u8]) -> Range<usize> {
-    if part.is_empty() {
-        return 0..0;
-    }
-    let start = part.as_ptr() as usize - whole.as_ptr() as usize;
-    start..start + part.len()
 }
 
 /// What the fields of an answer say of its body and its connection.

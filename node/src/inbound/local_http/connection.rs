@@ -1,10 +1,9 @@
 use std::io::{self, IoSlice};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 
 use super::LocalError;
-use crate::blocks;
 use crate::inbound::application::{Application, Names};
 use crate::wire::Wire;
 
@@ -27,14 +26,7 @@ impl LocalConnection {
 
     /// Reads more; 0 if the application sends no more.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let (result, bytes) = blocks::read(|block| self.wire.poll_read(cx, block));
-        let len = ready!(result)?;
-        if self.read.is_empty() {
-            self.read = bytes;
-        } else {
-            self.read.unsplit(bytes);
-        }
-        Poll::Ready(Ok(len))
+        self.wire.poll_fill(cx, &mut self.read)
     }
 
     /// Writes some of these pieces.

@@ -13,7 +13,6 @@ use tokio::sync::Notify;
 use tokio::time::Sleep;
 
 use super::request::{Head, HeadScan};
-use crate::blocks;
 use crate::config::Limits;
 use crate::fields;
 use crate::http1::{Payload, Piece};
@@ -156,15 +155,20 @@ impl Inlet {
         self.lock().read.split().freeze()
     }
 
-    /// Waits until the client has gone. One that only ends its own direction is still there.
-    pub(super) async fn gone(&self) {
+    /// Waits until nobody reads the body at hand.
+    async fn released(&self) {
         loop {
             let released = self.0.released.notified();
             if self.lock().is_released() {
-                break;
+                return;
             }
             released.await;
         }
+    }
+
+    /// Waits until the client has gone. One that only ends its own direction is still there.
+    pub(super) async fn gone(&self) {
+        self.released().await;
         let broken = poll_fn(|cx| {
             let state = &mut *self.lock();
             while !state.ended && state.read.len() < READ_AHEAD {
@@ -194,13 +198,7 @@ impl Inlet {
 
     /// Waits until nobody reads the body at hand, and passes over a short rest of it. Says whether the next head can follow.
     pub(super) async fn finish(&self) -> bool {
-        loop {
-            let released = self.0.released.notified();
-            if self.lock().is_released() {
-                break;
-            }
-            released.await;
-        }
+        self.released().await;
         let mut discarded = 0;
         poll_fn(|cx| {
             let state = &mut *self.lock();
@@ -240,14 +238,8 @@ impl Inlet {
 
     /// Reads more; 0 at the end.
     fn poll_more(&self, state: &mut State, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let (result, bytes) = blocks::read(|block| self.0.wire.poll_read(cx, block));
-        let read = ready!(result);
+        let read = ready!(self.0.wire.poll_fill(cx, &mut state.read));
         state.ended = !matches!(read, Ok(len) if len > 0);
-        if state.read.is_empty() {
-            state.read = bytes;
-        } else {
-            state.read.unsplit(bytes);
-        }
         Poll::Ready(read)
     }
 }

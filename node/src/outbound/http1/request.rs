@@ -1,7 +1,6 @@
 //! The head of a request, read strictly: what two readers could take in two ways is refused (RFC 9112, section 11.2).
 
 use std::mem::MaybeUninit;
-use std::ops::Range;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -10,7 +9,8 @@ use http::uri::Authority;
 use http::{Method, Request, Uri, Version};
 
 use crate::config::Limits;
-use crate::http1::Payload;
+use crate::fields;
+use crate::http1::{Payload, place};
 use crate::rejected::Rejected;
 
 /// The head of a request, and how what follows it is framed.
@@ -113,15 +113,6 @@ fn parse(block: &Bytes, limits: &Limits) -> Result<Head, Rejected> {
     Ok(Head { parts, payload, keeps_alive })
 }
 
-/// Where `part` stands in `whole`, of which it is a part.
-fn place(part: &[u8], whole: &[u8]) -> Range<usize> {
-    if part.is_empty() {
-        return 0..0;
-    }
-    let start = part.as_ptr() as usize - whole.as_ptr() as usize;
-    start..start + part.len()
-}
-
 /// Each method has its forms (RFC 9112, section 3.2).
 fn target(method: &Method, bytes: Bytes) -> Result<Uri, Rejected> {
     let is_star = &bytes[..] == b"*";
@@ -180,11 +171,7 @@ fn framing(headers: &HeaderMap, is_1_1: bool) -> Result<Payload, Rejected> {
 }
 
 fn keeps_alive(headers: &HeaderMap, is_1_1: bool) -> bool {
-    let says = |word: &str| {
-        let values = headers.get_all(header::CONNECTION).iter();
-        let mut options = values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-        options.any(|option| option.trim().eq_ignore_ascii_case(word))
-    };
+    let says = |word: &str| fields::lists(headers, header::CONNECTION, word);
     if is_1_1 { !says("close") } else { says("keep-alive") }
 }
 

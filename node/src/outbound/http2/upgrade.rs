@@ -9,7 +9,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 
 use super::PREFACE;
-use crate::fields::PassedOn;
+use crate::fields::{self, PassedOn};
 use crate::outbound::http1::Http1Inlet;
 
 /// A request that goes on as the first stream of a connection of HTTP/2.
@@ -32,10 +32,7 @@ const MAX_SETTINGS: usize = 1024;
 impl Upgrade {
     /// Does this request, which has no body, ask for HTTP/2? One that asks wrongly is served as it came.
     pub(crate) fn of(parts: &Parts) -> Option<Self> {
-        let lists = |name: HeaderName, word: &str| {
-            let values = parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-            values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(word))
-        };
+        let lists = |name: HeaderName, word: &str| fields::lists(&parts.headers, name, word);
         if !lists(header::UPGRADE, "h2c") || !lists(header::CONNECTION, "http2-settings") {
             return None;
         }
