@@ -17,6 +17,7 @@ over_each_carrier!(
     a_body_longer_than_a_frame_is_split_and_arrives_whole,
     every_reset_code_crosses_in_both_directions,
     a_half_that_is_dropped_early_says_cancelled_and_never_looks_whole,
+    a_reader_that_leaves_with_bytes_unread_stops_its_writer,
     a_half_closed_stream_still_carries_the_other_way,
     a_slow_reader_slows_the_writer_and_little_is_held,
     stalled_readers_do_not_starve_other_streams,
@@ -106,6 +107,30 @@ async fn a_half_that_is_dropped_early_says_cancelled_and_never_looks_whole(over:
     drop((send, recv));
     assert_eq!(far_recv.read_raw(10).await.unwrap_err(), StreamError::Reset(ErrorCode::Cancelled));
     assert_eq!(soon("a stop", far_send.stopped()).await.unwrap_err(), StreamError::Reset(ErrorCode::Cancelled));
+}
+
+async fn a_reader_that_leaves_with_bytes_unread_stops_its_writer(over: Carriers) {
+    const PIECE: usize = 64 << 10;
+    let window = usize::try_from(Limits::default().stream_window).unwrap();
+    let pair = Pair::new(&Mesh::new(), over).await;
+    let ((mut send, _recv), (_far_send, mut far_recv)) = pair.stream().await;
+    let written = Arc::new(AtomicUsize::new(0));
+    let writer = tokio::spawn({
+        let written = written.clone();
+        async move {
+            loop {
+                match send.write_raw(Bytes::from(vec![9; PIECE])).await {
+                    Ok(()) => written.fetch_add(PIECE, Ordering::Relaxed),
+                    Err(error) => break error,
+                };
+            }
+        }
+    });
+    until("the writer fills the window", || written.load(Ordering::Relaxed) + 2 * PIECE > window).await;
+    // The rest of its chunk is still to be read, and many more wait.
+    assert_eq!(soon("a byte", far_recv.read_raw(1)).await.unwrap().unwrap(), [9][..]);
+    drop(far_recv);
+    assert_eq!(soon("the writer's end", writer).await.unwrap(), StreamError::Reset(ErrorCode::Cancelled));
 }
 
 async fn a_half_closed_stream_still_carries_the_other_way(over: Carriers) {
