@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::backend::{Backend, full};
 use crate::caller::{Answer, call, get};
-use crate::hosts::{Running, World, soon};
+use crate::hosts::{Running, World, eventually, soon};
 use crate::http2::read;
 
 const INGRESS: u16 = 8443;
@@ -100,7 +100,7 @@ async fn the_world_comes_in_over_tls_and_is_led_by_host_and_path() {
     let mut rest = Vec::new();
     let _ = soon("the end", stream.read_to_end(&mut rest)).await;
     assert!(!rest.starts_with(b"HTTP/"));
-    assert_eq!(edge.metric("starling_bad_requests_total", &["\"tls\""]), 1);
+    eventually("the count of it", || edge.metric("starling_bad_requests_total", &["\"tls\""]) == 1).await;
 }
 
 #[tokio::test]

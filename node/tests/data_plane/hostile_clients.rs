@@ -10,7 +10,8 @@ use tokio::net::TcpStream;
 use crate::backend::{Backend, full, read_head};
 use crate::caller::{call, get};
 use crate::frames::{self, END_HEADERS, END_STREAM, frame};
-use crate::hosts::{Process, Running, World, soon};
+use crate::hosts::{Running, World, soon};
+use crate::process::Process;
 
 const MIB: u64 = 1 << 20;
 /// What an attack may cost, beside what the node had before: buffers of one connection, and slack of the allocator.

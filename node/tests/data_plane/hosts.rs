@@ -1,10 +1,9 @@
-//! Whole nodes from whole configurations: most in this process, each with its threads and an address of its own in
-//! 127/8; some as processes, to be killed.
+//! Whole nodes from whole configurations, in this process, each with its threads and an address of its own in
+//! 127/8.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -16,8 +15,6 @@ use starling::mesh::Mesh;
 use starling_transport::ca::{self, IssueRequest};
 use starling_transport::{Identity, Tls};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
 /// Longer than anything here takes on a slow machine.
@@ -27,6 +24,8 @@ const GOSSIP: u16 = 7946;
 const QUIC: u16 = 7947;
 const PROXY: u16 = 4140;
 const FIRST_LISTENER: u16 = 9001;
+/// Bound by whoever uses a block of addresses. Below the ports that a system gives away by itself.
+const CLAIM: u16 = 20_009;
 
 /// One mesh: an authority, and the directories of its nodes.
 pub(crate) struct World {
@@ -45,6 +44,7 @@ pub(crate) struct Plan<'w> {
     /// More of its configuration, and services that its certificate names besides.
     more: String,
     named: Vec<&'static str>,
+    carrier: &'static str,
 }
 
 /// A node of this process.
@@ -55,12 +55,6 @@ pub(crate) struct Running {
     pub(crate) runtime: tokio::runtime::Handle,
     place: Place,
     stop: Option<oneshot::Sender<oneshot::Sender<Result<(), Unfinished>>>>,
-}
-
-/// A node in a process of its own. Killed when dropped.
-pub(crate) struct Process {
-    child: Child,
-    place: Place,
 }
 
 /// Where a node is.
@@ -74,12 +68,8 @@ pub(crate) struct Place {
 /// A second byte for addresses that no other process of these tests uses while this one lives.
 fn block() -> u8 {
     static BLOCK: OnceLock<(u8, UdpSocket)> = OnceLock::new();
-    let claim = |block| Some((block, UdpSocket::bind((Ipv4Addr::new(127, block, 255, 254), 9)).ok()?));
-    let claim_port = |block| {
-        let socket = UdpSocket::bind((Ipv4Addr::new(127, block, 255, 254), 49_009)).ok()?;
-        Some((block, socket))
-    };
-    BLOCK.get_or_init(|| (200..250).find_map(|block| claim(block).or_else(|| claim_port(block))).unwrap()).0
+    let claim = |block| Some((block, UdpSocket::bind((Ipv4Addr::new(127, block, 255, 254), CLAIM)).ok()?));
+    BLOCK.get_or_init(|| (200..250).find_map(claim).unwrap()).0
 }
 
 impl World {
@@ -100,6 +90,7 @@ impl World {
             hasty: false,
             more: String::new(),
             named: Vec::new(),
+            carrier: "auto",
         }
     }
 
@@ -195,13 +186,19 @@ impl Plan<'_> {
         self
     }
 
+    /// It dials others over TCP.
+    pub(crate) fn over_tcp(mut self) -> Self {
+        self.carrier = "tcp";
+        self
+    }
+
     /// It waits for its clients hardly at all.
     pub(crate) fn hasty(mut self) -> Self {
         self.hasty = true;
         self
     }
 
-    fn write(&self) -> (Place, Identity) {
+    pub(crate) fn write(&self) -> (Place, Identity) {
         let dir = self.world.path(self.name);
         let offered = self.services.iter().map(|(name, ..)| *name);
         let named: Vec<&str> = offered.chain(self.named.iter().copied()).collect();
@@ -211,12 +208,14 @@ impl Plan<'_> {
         let mut text = format!(
             "[node]\nname = {name:?}\ndata_dir = \"{at}/data\"\nshards = 1\n\
              [mesh]\nadvertise = \"{ip}\"\ngossip_port = {GOSSIP}\nquic_port = {QUIC}\nseeds = [\"{seed}\"]\n\
+             carrier = {:?}\n\
              [identity]\ndir = \"{at}/identity\"\n\
              [admin]\nsocket = \"{at}/admin.sock\"\nlisten = \"off\"\n\
              [dns]\nlisten = \"off\"\nvip_range = \"{vips}\"\n\
              [capture]\nlisten = \"off\"\n\
              [proxy]\nhttp = \"{ip}:{PROXY}\"\n\
-             [log]\naccess = \"{at}/access.log\"\n"
+             [log]\naccess = \"{at}/access.log\"\n",
+            self.carrier
         );
         if self.patient {
             text.push_str("[defaults]\ntimeout = \"3m\"\ntry_timeout = \"80s\"\n");
@@ -244,20 +243,10 @@ impl Plan<'_> {
         let (place, identity) = self.write();
         Running::start(place, identity)
     }
-
-    /// Starts it as a process.
-    pub(crate) fn spawn(self) -> Process {
-        let (place, _) = self.write();
-        let log = std::fs::File::create(place.dir.join("agent.log")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_starling"));
-        command.args(["agent", "-c"]).arg(place.dir.join("starling.toml"));
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        Process { child, place }
-    }
 }
 
 impl Place {
-    fn way(&self, service: &str) -> SocketAddr {
+    pub(crate) fn way(&self, service: &str) -> SocketAddr {
         let index = self.listeners.iter().position(|name| *name == service).unwrap();
         SocketAddr::new(self.ip, FIRST_LISTENER + u16::try_from(index).unwrap())
     }
@@ -331,87 +320,12 @@ impl Running {
     }
 }
 
-fn sum(metrics: &str, name: &str, labels: &[&str]) -> u64 {
+pub(crate) fn sum(metrics: &str, name: &str, labels: &[&str]) -> u64 {
     let series = metrics.lines().filter(|line| {
         line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
             && labels.iter().all(|label| line.contains(label))
     });
     series.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
-}
-
-impl Process {
-    /// The listener that leads to this service.
-    pub(crate) fn way(&self, service: &str) -> SocketAddr {
-        self.place.way(service)
-    }
-
-    /// Its resident memory, in bytes.
-    pub(crate) fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
-    }
-
-    /// The sum of a metric's series with this label; `None` while it does not answer.
-    async fn metric(&self, name: &str, label: &str) -> Option<u64> {
-        let mut stream = UnixStream::connect(self.place.dir.join("admin.sock")).await.ok()?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n").await.ok()?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await.ok()?;
-        Some(sum(&text, name, &[label]))
-    }
-
-    /// Waits until a metric's series with this label have such a sum.
-    pub(crate) async fn counts(&self, name: &str, label: &str, at_least: u64) {
-        let mut last = None;
-        let counting = async {
-            let mut tick = tokio::time::interval(Duration::from_millis(20));
-            while last.is_none_or(|count| count < at_least) {
-                tick.tick().await;
-                last = self.metric(name, label).await;
-            }
-        };
-        let counted = tokio::time::timeout(DEADLINE, counting).await;
-        assert!(counted.is_ok(), "{name} with {label} is {last:?}, and not {at_least}");
-    }
-
-    /// Waits until its requests may go to so many endpoints of the service.
-    pub(crate) async fn finds(&self, service: &str, endpoints: u64) {
-        self.counts("starling_endpoints", &format!("dst=\"{service}\""), endpoints).await;
-    }
-
-    /// SIGKILL.
-    pub(crate) fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// SIGTERM.
-    pub(crate) fn terminate(&self) {
-        let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
-    }
-
-    /// Waits until it has ended.
-    pub(crate) async fn exit(&mut self) -> ExitStatus {
-        let mut status = None;
-        let ended = async {
-            let mut tick = tokio::time::interval(Duration::from_millis(10));
-            while status.is_none() {
-                tick.tick().await;
-                status = self.child.try_wait().unwrap();
-            }
-        };
-        tokio::time::timeout(DEADLINE, ended).await.expect("the process ends");
-        status.unwrap()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// Waits until something holds that nobody tells of.

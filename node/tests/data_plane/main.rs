@@ -6,6 +6,7 @@ mod caller;
 mod frames;
 mod health;
 mod hosts;
+mod process;
 
 mod bodies;
 mod detect;
