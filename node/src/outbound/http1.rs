@@ -81,7 +81,7 @@ pub(super) async fn serve(shard: Arc<Shard>, wire: Wire, early: Bytes, way: Way,
         match next {
             Next::Request => {}
             Next::Close => return connection.close().await,
-            Next::Over => return,
+            Next::Over => return connection.inlet.cut(),
             Next::Tunnel(tunnel) => {
                 if let Some((wire, early)) = connection.into_wire() {
                     tunnel.carry(wire, early).await;
@@ -151,8 +151,8 @@ impl Connection {
                 // A body that nobody wants: the client may never send it, or never end it, and what comes instead of it would
                 // be taken for a part of it (RFC 9110, section 10.1.1).
                 let unwanted = may_withhold || answer.status().as_u16() >= 400;
-                let keeps_alive = asked.keeps_alive && (!unwanted || self.inlet.is_body_over());
-                self.send(answer, Asked { keeps_alive, ..asked }).await
+                let is_wanted = !unwanted || self.inlet.is_body_over();
+                self.send(answer, Asked { keeps_alive: asked.keeps_alive && is_wanted, ..asked }, is_wanted).await
             }
             Answer::Tunnel(head, tunnel) => {
                 let (parts, ()) = head.into_parts();
@@ -187,10 +187,16 @@ impl Connection {
         }
     }
 
-    async fn send(&self, answer: Response<AnswerBody>, asked: Asked) -> Next {
+    /// Sends the answer. An early one leaves a rest of the request, which the service still gets if it `is_wanted`.
+    async fn send(&self, answer: Response<AnswerBody>, asked: Asked, is_wanted: bool) -> Next {
         match Outlet::new(&self.wire).send(answer, asked, &self.inlet).await {
-            Ok(true) if self.inlet.finish().await => Next::Request,
-            Ok(_) => Next::Close,
+            Ok(true) if self.inlet.finish(self.shard.plane.limits.body_timeout).await => Next::Request,
+            Ok(_) => {
+                if is_wanted {
+                    self.inlet.released().await;
+                }
+                Next::Close
+            }
             Err(Unsent::Gone) => Next::Over,
             Err(Unsent::Broken) => {
                 self.wire.abort();
@@ -214,6 +220,7 @@ impl Connection {
 
     /// Ends a connection so that its last answer arrives.
     async fn close(self) {
+        self.inlet.cut();
         self.wire.end();
         let _ = tokio::time::timeout(LINGER, self.inlet.linger()).await;
     }

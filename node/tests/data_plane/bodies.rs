@@ -261,6 +261,61 @@ async fn a_caller_that_waits_for_100_continue_is_told_to_go_on() {
 }
 
 #[tokio::test]
+async fn what_follows_an_early_answer_reaches_the_service_though_its_connection_is_to_end() {
+    let (tell, mut told) = mpsc::channel(1);
+    let backend = Backend::raw(move |mut stream| {
+        let tell = tell.clone();
+        async move {
+            read_head(&mut stream).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+            let mut body = [0; 10];
+            tell.send(stream.read_exact(&mut body).await.map(|_| body)).await.unwrap();
+        }
+    })
+    .await;
+    let world = World::new();
+    let _orders = world.node("orders-1").offers("orders", backend.address).start();
+    let web = world.node("web-1").reaches("orders").start();
+    web.finds("orders", 1).await;
+    let mut stream = TcpStream::connect(web.way("orders")).await.unwrap();
+    stream.write_all(b"PUT / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 10\r\n\r\n").await.unwrap();
+    let head = soon("the answer", read_head(&mut stream)).await;
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("connection: close\r\n"), "{head}");
+    stream.write_all(b"0123456789").await.unwrap();
+    assert_eq!(&soon("the body", told.recv()).await.unwrap().unwrap(), b"0123456789");
+    let mut rest = String::new();
+    soon("the end", stream.read_to_string(&mut rest)).await.unwrap();
+    assert_eq!(rest, "ok");
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_ends_its_connection_though_the_upload_still_runs() {
+    let go = Arc::new(Notify::new());
+    let gate = Arc::clone(&go);
+    let backend = Backend::raw(move |mut stream| {
+        let gate = Arc::clone(&gate);
+        async move {
+            read_head(&mut stream).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await.unwrap();
+            gate.notified().await;
+        }
+    })
+    .await;
+    let world = World::new();
+    let _orders = world.node("orders-1").offers("orders", backend.address).start();
+    let web = world.node("web-1").reaches("orders").start();
+    web.finds("orders", 1).await;
+    let mut stream = TcpStream::connect(web.way("orders")).await.unwrap();
+    stream.write_all(b"PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n").await.unwrap();
+    let head = soon("the answer", read_head(&mut stream)).await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    let mut half = [0; 4];
+    soon("half of its body", stream.read_exact(&mut half)).await.unwrap();
+    go.notify_one();
+    soon("the end", stream.read_to_end(&mut Vec::new())).await.unwrap_err();
+}
+
+#[tokio::test]
 async fn an_answer_may_come_while_the_upload_still_runs() {
     let backend = Backend::raw(|mut stream| async move {
         read_head(&mut stream).await;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 
 use crate::backend::{Backend, read_head};
 use crate::hosts::{World, eventually, soon};
@@ -115,6 +116,32 @@ async fn what_follows_an_answer_to_a_body_that_was_never_sent_is_not_that_body()
     let mut rest = String::new();
     let _ = soon("the end", stream.read_to_string(&mut rest)).await;
     assert_eq!(rest, "ok");
+}
+
+#[tokio::test]
+async fn a_service_that_answers_instead_of_100_and_reads_on_sees_that_nothing_follows() {
+    let (tell, mut told) = mpsc::channel(1);
+    let backend = Backend::raw(move |mut stream| {
+        let tell = tell.clone();
+        async move {
+            read_head(&mut stream).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+            let mut rest = Vec::new();
+            let _ = stream.read_to_end(&mut rest).await;
+            tell.send(rest).await.unwrap();
+        }
+    })
+    .await;
+    let world = World::new();
+    let _orders = world.node("orders-1").offers("orders", backend.address).start();
+    let web = world.node("web-1").reaches("orders").start();
+    web.finds("orders", 1).await;
+    let mut stream = TcpStream::connect(web.way("orders")).await.unwrap();
+    let asks = "PUT / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 50\r\n\r\n";
+    stream.write_all(asks.as_bytes()).await.unwrap();
+    let head = soon("the answer", read_head(&mut stream)).await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert_eq!(soon("the end of the request", told.recv()).await.unwrap(), b"");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -46,8 +46,21 @@ struct State {
     is_first: bool,
     /// The client sends no more.
     ended: bool,
-    /// Nobody reads the body at hand.
-    abandoned: bool,
+    /// Of the body at hand.
+    fate: Fate,
+    /// Who waits for more of the body at hand, to be told of that.
+    reader: Option<Waker>,
+}
+
+/// What becomes of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// Somebody reads it, or may.
+    Wanted,
+    /// Nobody reads it.
+    Abandoned,
+    /// The connection is given up: whoever still reads it gets no more.
+    Cut,
 }
 
 /// Why no head came.
@@ -79,7 +92,8 @@ impl Inlet {
             payload: Payload::Over,
             is_first: true,
             ended: false,
-            abandoned: false,
+            fate: Fate::Wanted,
+            reader: None,
         };
         Self(Arc::new(Shared { wire, end_is_gone, state: Mutex::new(state), released: Notify::new() }))
     }
@@ -103,7 +117,7 @@ impl Inlet {
                 } else if let Some(head) = state.scan.take(&mut state.read, limits).map_err(NoHead::Rejected)? {
                     state.is_first = false;
                     state.payload = head.payload;
-                    state.abandoned = false;
+                    state.fate = Fate::Wanted;
                     return Poll::Ready(Ok(head));
                 }
                 if state.ended || ready!(self.poll_more(state, cx)).map_err(|_| NoHead::Gone)? == 0 {
@@ -156,7 +170,7 @@ impl Inlet {
     }
 
     /// Waits until nobody reads the body at hand.
-    async fn released(&self) {
+    pub(super) async fn released(&self) {
         loop {
             let released = self.0.released.notified();
             if self.lock().is_released() {
@@ -196,9 +210,14 @@ impl Inlet {
         }
     }
 
-    /// Waits until nobody reads the body at hand, and passes over a short rest of it. Says whether the next head can follow.
-    pub(super) async fn finish(&self) -> bool {
+    /// Waits until nobody reads the body at hand, and passes over a short rest of it, if it comes within `patience`. Says whether the
+    /// next head can follow.
+    pub(super) async fn finish(&self, patience: Duration) -> bool {
         self.released().await;
+        self.is_body_over() || tokio::time::timeout(patience, self.pass_over()).await == Ok(true)
+    }
+
+    async fn pass_over(&self) -> bool {
         let mut discarded = 0;
         poll_fn(|cx| {
             let state = &mut *self.lock();
@@ -216,6 +235,16 @@ impl Inlet {
             }
         })
         .await
+    }
+
+    /// Gives the connection up. The rest of a body that is still sent on while its answer is over breaks off: nobody could tell it from
+    /// what is dropped from here on, and its reader would keep the connection open.
+    pub(super) fn cut(&self) {
+        let mut state = self.lock();
+        state.fate = Fate::Cut;
+        if let Some(reader) = state.reader.take() {
+            reader.wake();
+        }
     }
 
     /// Reads and drops what comes until the client has heard that the connection ends. Otherwise the system would answer it
@@ -252,7 +281,7 @@ impl State {
     }
 
     fn is_released(&self) -> bool {
-        self.abandoned || self.payload == Payload::Over
+        self.fate == Fate::Abandoned || self.payload == Payload::Over
     }
 }
 
@@ -294,11 +323,15 @@ impl RequestBody {
                 self.patience = None;
                 return Poll::Ready(Ok(piece));
             }
+            if state.fate == Fate::Cut {
+                return Poll::Ready(Err(CallerBodyError::Cut));
+            }
             match inlet.poll_more(state, cx) {
                 Poll::Ready(Ok(0)) => state.payload.on_close()?,
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
                 Poll::Pending => {
+                    state.reader = Some(cx.waker().clone());
                     let timeout = self.timeout;
                     let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
                     ready!(patience.as_mut().poll(cx));
@@ -348,7 +381,7 @@ impl Body for RequestBody {
 impl Drop for RequestBody {
     fn drop(&mut self) {
         if !self.over {
-            self.inlet.lock().abandoned = true;
+            self.inlet.lock().fate = Fate::Abandoned;
             self.inlet.0.released.notify_waiters();
         }
     }
