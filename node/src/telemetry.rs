@@ -54,6 +54,8 @@ pub struct Telemetry {
     rejected: [AtomicU64; Rejected::ALL.len()],
     /// Flows of datagrams open now.
     flows: Arc<AtomicU64>,
+    /// Datagrams that went to other nodes, by what carried them.
+    datagrams: [AtomicU64; Vehicle::ALL.len()],
     /// Datagrams that were dropped, by reason.
     dropped: [AtomicU64; DroppedDatagram::ALL.len()],
     observers: Mutex<Vec<Observer>>,
@@ -101,6 +103,7 @@ impl Telemetry {
             refused: ErrorCode::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             rejected: std::array::from_fn(|_| AtomicU64::new(0)),
             flows: Arc::default(),
+            datagrams: std::array::from_fn(|_| AtomicU64::new(0)),
             dropped: std::array::from_fn(|_| AtomicU64::new(0)),
             observers: Mutex::default(),
         };
@@ -151,9 +154,14 @@ impl Telemetry {
         OpenFlow(Arc::clone(&self.flows))
     }
 
-    /// A datagram was dropped.
-    pub fn on_dropped(&self, why: DroppedDatagram) {
-        self.dropped[why as usize].fetch_add(1, Relaxed);
+    /// So many datagrams were dropped.
+    pub fn on_dropped(&self, why: DroppedDatagram, count: u64) {
+        self.dropped[why as usize].fetch_add(count, Relaxed);
+    }
+
+    /// A datagram went to another node.
+    pub fn on_datagram(&self, by: Vehicle) {
+        self.datagrams[by as usize].fetch_add(1, Relaxed);
     }
 
     /// Which of the traces that start here are recorded.
@@ -218,6 +226,12 @@ impl Telemetry {
             }
         }
         gauge!("starling_udp_flows").set(self.flows.load(Relaxed) as f64);
+        for by in Vehicle::ALL {
+            let count = self.datagrams[*by as usize].load(Relaxed);
+            if count > 0 {
+                counter!("starling_udp_sent_total", "by" => by.as_str()).absolute(count);
+            }
+        }
         for why in DroppedDatagram::ALL {
             let count = self.dropped[*why as usize].load(Relaxed);
             if count > 0 {
@@ -252,6 +266,29 @@ pub struct OpenFlow(Arc<AtomicU64>);
 impl Drop for OpenFlow {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// What carries a datagram between nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vehicle {
+    /// A datagram of QUIC.
+    Datagram,
+    /// The stream of its flow.
+    Stream,
+}
+
+impl Vehicle {
+    /// Both of them.
+    pub const ALL: &'static [Self] = &[Self::Datagram, Self::Stream];
+
+    /// A stable word for metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Datagram => "datagram",
+            Self::Stream => "stream",
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 pub use self::lost::Lost;
 use crate::carrier::{Counted, RecvStream, SendStream, Wire};
 use crate::certificate::PeerIdentity;
+use crate::datagrams::{self, DatagramRecv, DatagramSend};
 use crate::silence::{Board, Observation};
 use crate::{Alpn, Carrier, RecvHalf, SendHalf, Tls};
 
@@ -40,6 +41,7 @@ pub(crate) struct Link {
     leaving: AtomicBool,
     /// We drain: new streams are refused.
     refusing: AtomicBool,
+    datagrams: Arc<datagrams::Board>,
     /// It runs over TCP and was dialed here: QUIC would be better.
     stands_in: bool,
     #[allow(dead_code, reason = "it works by being dropped")]
@@ -63,6 +65,7 @@ impl Connection {
             fell_silent: Notify::new(),
             leaving: AtomicBool::new(false),
             refusing: AtomicBool::new(false),
+            datagrams: Arc::default(),
             stands_in: false,
             counted,
         }))
@@ -163,6 +166,14 @@ impl Connection {
     pub async fn accept_uni(&self) -> Option<RecvHalf> {
         let stream = self.0.wire.accept_uni().await.ok()?;
         Some(RecvHalf::new(stream, self.clone()))
+    }
+
+    /// The datagrams of one of its streams; `None` over TCP, which has none.
+    pub(crate) fn datagrams(&self, stream: &RecvStream) -> Option<(DatagramSend, DatagramRecv)> {
+        match (&self.0.wire, stream) {
+            (Wire::Quic(quic), RecvStream::Quic(stream)) => Some(self.0.datagrams.join(quic, stream.id().index())),
+            _ => None,
+        }
     }
 
     /// From now on, refuses new streams of the peer; those that are open go on. Only while [`Self::accept`] is called.

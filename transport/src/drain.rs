@@ -46,14 +46,6 @@ impl DrainSignal {
     }
 }
 
-impl DrainHold {
-    /// Holds nothing up.
-    #[must_use]
-    pub const fn none() -> Self {
-        Self(None)
-    }
-}
-
 impl DrainWatch {
     /// Waits until the drain starts (or whoever could start it is gone).
     pub async fn started(&mut self) {

@@ -4,7 +4,8 @@
 //! - [`ca`]: the authority of a mesh, as files; [`Identity`]: one node's files; [`Trust`]: whom it believes
 //! - [`Tls`]: the two together, shared by all shards of a node
 //! - [`Port`], [`Listener`]: one port, shared by the shards; [`Dialer`]: a port of a shard's own to dial from
-//! - [`Connection`]: a known peer; [`SendHalf`] and [`RecvHalf`]: one request
+//! - [`Connection`]: a known peer; [`SendHalf`] and [`RecvHalf`]: one request;
+//!   [`DatagramSend`] and [`DatagramRecv`]: what of it may be lost
 //! - [`Pool`]: warm connections of one shard to the nodes it talks to
 //! - [`drain`]: stop taking work, finish what is there
 //!
@@ -16,6 +17,7 @@ mod certificate;
 mod connect_error;
 mod connection;
 mod credential;
+mod datagrams;
 mod dialer;
 pub mod drain;
 pub mod edge;
@@ -40,6 +42,7 @@ pub use certificate::PeerIdentity;
 pub use connect_error::{ConnectError, DialerError};
 pub use connection::{Connection, Lost, Request};
 pub use credential::{CredentialError, MAX_CREDENTIAL, VerifiedCredential};
+pub use datagrams::{DatagramRecv, DatagramSend, Unsent};
 pub use dialer::Dialer;
 pub use identity::{Identity, IdentityError};
 pub use limits::Limits;

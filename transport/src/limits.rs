@@ -52,8 +52,9 @@ const CONTROL_STREAMS: u32 = 64;
 /// Guess of the round trip before it is known: a lost first packet is sent again after three times this, so that a
 /// handshake survives a loss well within a connect timeout of one second. (quinn's default of 333 ms would not.)
 const INITIAL_RTT: Duration = Duration::from_millis(100);
-/// Room for probes (empty datagrams) and nothing else; quinn counts 32 bytes for each.
-const DATAGRAM_BUFFER: usize = 128;
+/// Datagrams of flows of UDP that a connection may hold, unsent and unread, in bytes: some 200 full ones each way, as much as a socket of
+/// the system holds by default. quinn counts 32 bytes more for each.
+const DATAGRAM_BUFFER: usize = 256 << 10;
 
 impl Limits {
     /// Streams that the far side may open: of both directions, of one direction.

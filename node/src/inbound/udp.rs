@@ -3,17 +3,15 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 use starling_proto::ErrorCode;
 use starling_proto::mesh::v1;
 use starling_transport::{RecvHalf, SendHalf};
 use tokio::net::UdpSocket;
-use tokio::time::Instant;
 
 use super::{Arrival, fail};
-use crate::datagrams::{self, Reader};
+use crate::datagrams;
 use crate::failure::Failure;
 use crate::record::Record;
 use crate::relay::Counts;
@@ -34,7 +32,11 @@ pub(super) async fn serve(arrival: &Arrival, mut send: SendHalf, recv: RecvHalf)
     }
     let counts = Arc::<Counts>::default();
     record.on_switched(&counts);
-    record.on_carried(carry(arrival, &socket, send, recv, &counts).await);
+    let ends = (
+        FromApplication { arrival, socket: &socket, room: BytesMut::new() },
+        ToApplication { arrival, socket: &socket },
+    );
+    record.on_carried(datagrams::carry(&arrival.shard.plane, &counts, ends, (send, recv)).await);
 }
 
 async fn open(arrival: &Arrival) -> io::Result<UdpSocket> {
@@ -45,40 +47,35 @@ async fn open(arrival: &Arrival) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// Carries datagrams both ways, until none came for a while or the caller's node ends the flow.
-async fn carry(
-    arrival: &Arrival,
-    socket: &UdpSocket,
-    mut send: SendHalf,
-    mut recv: RecvHalf,
-    counts: &Counts,
-) -> Result<(), Failure> {
-    let patience = arrival.shard.plane.limits.flow_timeout;
-    let (mut reader, mut room) = (Reader::default(), BytesMut::new());
-    let mut until = Instant::now() + patience;
-    loop {
-        room.reserve(datagrams::MAX);
-        tokio::select! {
-            received = reader.next(&mut recv) => match received? {
-                Some(datagram) => {
-                    counts.received.fetch_add(datagram.len() as u64, Ordering::Relaxed);
-                    reached(arrival, &socket.send(&datagram).await);
-                }
-                None => break,
-            },
-            answered = socket.recv_buf(&mut room) => {
-                if reached(arrival, &answered) {
-                    let datagram = room.split();
-                    counts.sent.fetch_add(datagram.len() as u64, Ordering::Relaxed);
-                    datagrams::send(&mut send, &datagram).await?;
-                }
+/// What the application sends.
+struct FromApplication<'s> {
+    arrival: &'s Arrival,
+    socket: &'s UdpSocket,
+    room: BytesMut,
+}
+
+impl datagrams::Source for FromApplication<'_> {
+    async fn next(&mut self) -> Bytes {
+        loop {
+            self.room.reserve(datagrams::MAX);
+            let received = self.socket.recv_buf(&mut self.room).await;
+            if reached(self.arrival, &received) {
+                return self.room.split().freeze();
             }
-            () = tokio::time::sleep_until(until) => break,
         }
-        until = Instant::now() + patience;
     }
-    let _ = send.finish();
-    Ok(())
+}
+
+/// What goes to it.
+struct ToApplication<'s> {
+    arrival: &'s Arrival,
+    socket: &'s UdpSocket,
+}
+
+impl datagrams::Sink for ToApplication<'_> {
+    async fn deliver(&mut self, datagram: Bytes) {
+        reached(self.arrival, &self.socket.send(&datagram).await);
+    }
 }
 
 /// A program that is not there answers, by the system, that its port is closed.

@@ -107,17 +107,16 @@ impl Tunnel {
 
 /// Opens a stream to an application that accepts.
 pub(super) async fn open(shard: &Arc<Shard>, caller: &Caller, to: &Destination) -> Result<Tunnel, (Record, Failure)> {
-    let holding = shard.plane.drain.hold();
-    opened(shard, caller, to, Protocol::Tcp, holding).await
+    opened(shard, caller, to, Protocol::Tcp).await
 }
 
-/// Opens a flow of datagrams. It holds no drain up: nobody can tell when it is over.
+/// Opens a flow of datagrams.
 pub(super) async fn open_udp(
     shard: &Arc<Shard>,
     caller: &Caller,
     to: &Destination,
 ) -> Result<Tunnel, (Record, Failure)> {
-    opened(shard, caller, to, Protocol::Udp, DrainHold::none()).await
+    opened(shard, caller, to, Protocol::Udp).await
 }
 
 async fn opened(
@@ -125,8 +124,8 @@ async fn opened(
     caller: &Caller,
     to: &Destination,
     protocol: Protocol,
-    holding: DrainHold,
 ) -> Result<Tunnel, (Record, Failure)> {
+    let holding = shard.plane.drain.hold();
     let mut record = Record::outbound_opaque(shard, &to.service, caller, protocol, Instant::now());
     match try_all(shard, caller, to, protocol, &mut record).await {
         // A connection may idle for hours: only its opening counts as a request outstanding.

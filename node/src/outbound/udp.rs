@@ -1,9 +1,8 @@
-//! UDP from local programs: a flow for each of their sockets, over a stream of the hop.
+//! UDP from local programs: a flow for each of their sockets.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,12 +10,10 @@ use bytes::{Bytes, BytesMut};
 use starling_proto::ServiceName;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use super::tcp::{self, Tunnel};
 use super::{Caller, Destination};
-use crate::datagrams::{self, Reader};
-use crate::failure::Failure;
+use crate::datagrams;
 use crate::relay::Counts;
 use crate::shard::Shard;
 use crate::telemetry::DroppedDatagram;
@@ -78,12 +75,12 @@ fn take(shard: &Arc<Shard>, way: &Arc<UdpWay>, peer: SocketAddr, datagram: Bytes
     let mut flows = way.flows();
     if let Some(flow) = flows.get(&peer) {
         if let Err(mpsc::error::TrySendError::Full(_)) = flow.try_send(datagram) {
-            shard.plane.telemetry.on_dropped(DroppedDatagram::QueueFull);
+            shard.plane.telemetry.on_dropped(DroppedDatagram::QueueFull, 1);
         }
         return;
     }
     if flows.len() >= shard.plane.limits.flows {
-        return shard.plane.telemetry.on_dropped(DroppedDatagram::TooManyFlows);
+        return shard.plane.telemetry.on_dropped(DroppedDatagram::TooManyFlows, 1);
     }
     let (sender, receiver) = mpsc::channel(QUEUE);
     let _ = sender.try_send(datagram);
@@ -95,7 +92,7 @@ fn take(shard: &Arc<Shard>, way: &Arc<UdpWay>, peer: SocketAddr, datagram: Bytes
         match Box::pin(tcp::open_udp(&shard, &caller, &way.destination)).await {
             Ok(tunnel) => carry(&shard, &way, peer, tunnel, receiver).await,
             Err((mut record, failure)) => {
-                shard.plane.telemetry.on_dropped(DroppedDatagram::NoService);
+                shard.plane.telemetry.on_dropped(DroppedDatagram::NoService, 1);
                 record.fail(&failure);
             }
         }
@@ -103,36 +100,36 @@ fn take(shard: &Arc<Shard>, way: &Arc<UdpWay>, peer: SocketAddr, datagram: Bytes
     });
 }
 
-/// Carries the datagrams of one flow both ways, until none came for a while.
-async fn carry(shard: &Shard, way: &UdpWay, peer: SocketAddr, tunnel: Tunnel, mut queue: mpsc::Receiver<Bytes>) {
-    let Tunnel { mut send, mut recv, mut record, .. } = tunnel;
+/// Carries the datagrams of one flow both ways.
+async fn carry(shard: &Shard, way: &UdpWay, peer: SocketAddr, tunnel: Tunnel, queue: mpsc::Receiver<Bytes>) {
+    let Tunnel { send, recv, mut record, holding: _holding, .. } = tunnel;
     let counts = Arc::<Counts>::default();
     record.on_switched(&counts);
-    let mut reader = Reader::default();
-    let patience = shard.plane.limits.flow_timeout;
-    let mut until = Instant::now() + patience;
-    loop {
-        tokio::select! {
-            Some(datagram) = queue.recv() => {
-                counts.sent.fetch_add(datagram.len() as u64, Ordering::Relaxed);
-                if let Err(error) = datagrams::send(&mut send, &datagram).await {
-                    return record.fail(&error.into());
-                }
-            }
-            received = reader.next(&mut recv) => match received {
-                Ok(Some(datagram)) => {
-                    counts.received.fetch_add(datagram.len() as u64, Ordering::Relaxed);
-                    // A program that takes no more of them is not told twice.
-                    let _ = way.socket.send_to(&datagram, peer).await;
-                }
-                Ok(None) => return record.on_done(),
-                Err(error) => return record.fail(&Failure::from(error)),
-            },
-            () = tokio::time::sleep_until(until) => {
-                let _ = send.finish();
-                return record.on_done();
-            }
+    let ends = (Queue(queue), Program { socket: &way.socket, peer });
+    record.on_carried(datagrams::carry(&shard.plane, &counts, ends, (send, recv)).await);
+}
+
+/// What one local socket sends.
+struct Queue(mpsc::Receiver<Bytes>);
+
+impl datagrams::Source for Queue {
+    async fn next(&mut self) -> Bytes {
+        match self.0.recv().await {
+            Some(datagram) => datagram,
+            None => std::future::pending().await,
         }
-        until = Instant::now() + patience;
+    }
+}
+
+/// Where its answers go.
+struct Program<'s> {
+    socket: &'s UdpSocket,
+    peer: SocketAddr,
+}
+
+impl datagrams::Sink for Program<'_> {
+    async fn deliver(&mut self, datagram: Bytes) {
+        // A program that takes no more of them is not told twice.
+        let _ = self.socket.send_to(&datagram, self.peer).await;
     }
 }

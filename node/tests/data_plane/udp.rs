@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::UdpSocket;
 
-use crate::hosts::{Running, World, eventually, soon};
+use crate::hosts::{Plan, Running, World, eventually, soon};
 
 /// A service that sends each datagram back with the number of its caller's socket.
 async fn echo() -> SocketAddr {
@@ -20,13 +21,32 @@ async fn echo() -> SocketAddr {
     address
 }
 
+/// The same, half a second later: that is the service, and no test waits for it.
+async fn slow_echo() -> SocketAddr {
+    let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut room = vec![0; 65_536];
+        while let Ok((len, peer)) = socket.recv_from(&mut room).await {
+            let (socket, datagram) = (Arc::clone(&socket), room[..len].to_vec());
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                socket.send_to(&datagram, peer).await
+            });
+        }
+    });
+    address
+}
+
 const WAY: u16 = 5300;
 
-fn pair(world: &World, service: SocketAddr) -> (Running, Running) {
-    let offers = world.node("names-1").offers_speaking("names", service, "udp").start();
+fn names(world: &World, service: SocketAddr) -> Running {
+    world.node("names-1").offers_speaking("names", service, "udp").start()
+}
+
+fn web(world: &World) -> Plan<'_> {
     let listener = format!("[[listener]]\naddress = \"IP:{WAY}\"\nservice = \"names\"\nprotocol = \"udp\"\n");
-    let web = world.node("web-1").with(&listener).with("[limits]\nflow_timeout = \"500ms\"\n").start();
-    (offers, web)
+    world.node("web-1").with(&listener)
 }
 
 async fn socket(web: &Running) -> UdpSocket {
@@ -46,7 +66,7 @@ async fn ask(socket: &UdpSocket, datagram: &[u8]) -> Vec<u8> {
 #[tokio::test]
 async fn datagrams_of_every_size_come_back_to_whoever_sent_them() {
     let world = World::new();
-    let (_names, web) = pair(&world, echo().await);
+    let (_names, web) = (names(&world, echo().await), web(&world).start());
     web.finds("names", 1).await;
     let sockets = [Arc::new(socket(&web).await), Arc::new(socket(&web).await)];
     for size in [0, 1, 512, 1_200, 1_500, 9_000, 60_000] {
@@ -57,10 +77,62 @@ async fn datagrams_of_every_size_come_back_to_whoever_sent_them() {
     }
 }
 
+/// How many a node sent to others, by what carried them.
+fn sent(node: &Running, by: &str) -> u64 {
+    node.metric("starling_udp_sent_total", &[by])
+}
+
+#[tokio::test]
+async fn those_that_a_packet_holds_are_datagrams_on_the_hop_too() {
+    let world = World::new();
+    let (names, web) = (names(&world, echo().await), web(&world).start());
+    web.finds("names", 1).await;
+    let socket = socket(&web).await;
+    for size in [0, 1_000, 60_000] {
+        ask(&socket, &vec![7; size]).await;
+    }
+    for node in [&names, &web] {
+        assert_eq!((sent(node, "\"datagram\""), sent(node, "\"stream\"")), (2, 1));
+    }
+}
+
+#[tokio::test]
+async fn over_tcp_the_stream_of_a_flow_carries_all() {
+    let world = World::new();
+    let (names, web) = (names(&world, echo().await), web(&world).over_tcp().start());
+    web.finds("names", 1).await;
+    let socket = socket(&web).await;
+    for size in [0, 1_000, 60_000] {
+        assert_eq!(ask(&socket, &vec![7; size]).await.len(), size);
+    }
+    for node in [&names, &web] {
+        assert_eq!((sent(node, "\"datagram\""), sent(node, "\"stream\"")), (0, 3));
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_drains_waits_for_a_last_answer_and_not_for_flows_that_are_silent() {
+    let world = World::new();
+    let (names, web) = (names(&world, slow_echo().await), web(&world).start());
+    web.finds("names", 1).await;
+    let socket = socket(&web).await;
+    assert_eq!(ask(&socket, b"one").await, b"one");
+    socket.send(b"two").await.unwrap();
+    eventually("it is there", || names.metric("starling_udp_sent_total", &[]) == 1 && sent(&web, "\"datagram\"") == 2)
+        .await;
+    let (stopped, answer) = tokio::join!(names.stop(), async {
+        let mut room = [0; 8];
+        let len = soon("the last answer", socket.recv(&mut room)).await.unwrap();
+        room[..len].to_vec()
+    });
+    assert_eq!((stopped.is_ok(), &answer[..]), (true, &b"two"[..]));
+}
+
 #[tokio::test]
 async fn a_flow_ends_when_nothing_comes_for_a_while_and_begins_anew() {
     let world = World::new();
-    let (names, web) = pair(&world, echo().await);
+    let short = "[limits]\nflow_timeout = \"500ms\"\n";
+    let (names, web) = (names(&world, echo().await), web(&world).with(short).start());
     web.finds("names", 1).await;
     let socket = socket(&web).await;
     assert_eq!(ask(&socket, b"one").await, b"one");
@@ -73,8 +145,7 @@ async fn a_flow_ends_when_nothing_comes_for_a_while_and_begins_anew() {
 #[tokio::test]
 async fn what_nobody_takes_is_dropped_and_counted() {
     let world = World::new();
-    let listener = format!("[[listener]]\naddress = \"IP:{WAY}\"\nservice = \"names\"\nprotocol = \"udp\"\n");
-    let web = world.node("web-1").with(&listener).start();
+    let web = web(&world).start();
     let socket = socket(&web).await;
     socket.send(b"lost").await.unwrap();
     eventually("it is counted", || web.metric("starling_udp_dropped_total", &["no-service"]) == 1).await;

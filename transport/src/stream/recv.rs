@@ -7,8 +7,8 @@ use starling_proto::{ErrorCode, decode};
 
 use super::decoder::Decoder;
 use super::{Frame, Malformed, StreamError};
-use crate::Connection;
 use crate::carrier::RecvStream;
+use crate::{Connection, DatagramRecv, DatagramSend};
 
 /// The half of a stream that is read. Dropped before its end, it tells the peer [`ErrorCode::Cancelled`].
 #[derive(Debug)]
@@ -85,6 +85,13 @@ impl RecvHalf {
                 return Poll::Ready(Ok(None));
             }
         }
+    }
+
+    /// Datagrams that belong to this stream, sent and received beside it, from now on; `None` over TCP, which has none. To be
+    /// asked for once a stream.
+    #[must_use]
+    pub fn datagrams(&self) -> Option<(DatagramSend, DatagramRecv)> {
+        self.connection.datagrams(&self.stream)
     }
 
     /// Tells the peer to send no more, and why. What was not read is dropped.

@@ -2,6 +2,7 @@
 
 mod carriers;
 mod credentials;
+mod datagrams;
 mod files;
 mod fixture;
 mod handshake;
