@@ -115,7 +115,8 @@ impl RetryPolicy {
     /// Is a failed try made again? Its safety is judged first, and the budget is charged last, if all else allows it.
     ///
     /// - A request is sent again if it was provably not processed ([`ErrorCode::processed`]), or if it is idempotent.
-    /// - As often as the policy says; if provably not processed, as often as there are endpoints.
+    /// - As often as the policy says; if provably not processed and there are several endpoints, up to [`ATTEMPTS_MAX`] times: the one
+    ///   that was slow before may be the only one that serves.
     /// - To another endpoint. If there is none, to the same, if it was provably not processed, or if nothing but the
     ///   connection failed: the next one may take another path.
     /// - At once for the first retry elsewhere; later ones after a pause with decorrelated jitter.
@@ -155,13 +156,7 @@ impl RetryPolicy {
 
     /// Tries in all.
     fn attempts(self, unprocessed: bool, endpoints: usize) -> u32 {
-        let usual = 1 + self.retries;
-        if unprocessed && self.allows_retries() {
-            let endpoints = u32::try_from(endpoints).unwrap_or(u32::MAX);
-            usual.max(endpoints.min(ATTEMPTS_MAX))
-        } else {
-            usual
-        }
+        if unprocessed && self.allows_retries() && endpoints > 1 { ATTEMPTS_MAX } else { 1 + self.retries }
     }
 }
 

@@ -59,7 +59,7 @@ impl Tries {
     }
 
     /// A try failed: what now? On [`Verdict::Retry`] the retry is counted, and the next [`Cluster::pick`] goes
-    /// elsewhere, or to the same endpoint when there is no other. On [`Verdict::GiveUp`] nothing changed: after
+    /// elsewhere: to one that was not tried, or to any but the one that failed last, or to the same endpoint when there is no other. On [`Verdict::GiveUp`] nothing changed: after
     /// [`TryTimeout`](ErrorCode::TryTimeout) the try may go on, and be asked about again.
     #[must_use]
     pub fn on_failure(
@@ -84,10 +84,12 @@ impl Tries {
         if let Verdict::Retry { after, elsewhere } = verdict {
             self.number += 1;
             self.pause = after;
-            if elsewhere {
-                self.tried.push(failure.endpoint.clone());
-            } else {
+            if !elsewhere {
                 self.tried.clear();
+            }
+            // Where all were tried, one that was slow a moment ago is better than the one that has just refused.
+            if elsewhere || cluster.len() > 1 {
+                self.tried.push(failure.endpoint.clone());
             }
         }
         verdict
@@ -151,6 +153,19 @@ mod tests {
         let mut tries = Tries::new(RetryPolicy::default());
         let (verdict, _) = fail(&mut tries, &cluster, ErrorCode::ConnectionSilent, now);
         assert_eq!(verdict, Verdict::GiveUp(GiveUp::NowhereElse));
+    }
+
+    #[test]
+    fn when_all_were_tried_the_last_one_that_failed_is_not_asked_again() {
+        let now = epoch();
+        let cluster = cluster(2, now);
+        let mut tries = Tries::new(RetryPolicy::default());
+        let (verdict, slow) = fail(&mut tries, &cluster, ErrorCode::TryTimeout, now);
+        assert_eq!(verdict, Verdict::Retry { after: Duration::ZERO, elsewhere: true });
+        let (verdict, dead) = fail(&mut tries, &cluster, ErrorCode::UpstreamConnect, now);
+        assert!(matches!(verdict, Verdict::Retry { elsewhere: false, .. }), "{verdict:?}");
+        assert_ne!(slow, dead);
+        assert_eq!(tries.exclude(), [dead], "the slow one may answer now");
     }
 
     #[test]

@@ -62,10 +62,11 @@ fn each_kind_of_try_is_judged_as_the_table_says() {
         ("unprocessed", one, UNPROCESSED, AtOnce),
         ("unprocessed, second", one, Attempt { number: 1, ..UNPROCESSED }, AfterPause),
         ("unprocessed, third", one, Attempt { number: 2, ..UNPROCESSED }, Not(GiveUp::AttemptsSpent)),
+        ("unprocessed, second of 2", one, Attempt { number: 1, endpoints: 2, elsewhere: false, ..UNPROCESSED }, Same),
         (
-            "unprocessed, second of 2",
+            "unprocessed, second of 1",
             one,
-            Attempt { number: 1, endpoints: 2, ..UNPROCESSED },
+            Attempt { number: 1, endpoints: 1, elsewhere: false, ..UNPROCESSED },
             Not(GiveUp::AttemptsSpent),
         ),
         ("unprocessed, only one", one, Attempt { elsewhere: false, endpoints: 1, ..UNPROCESSED }, Same),
