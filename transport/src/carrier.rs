@@ -82,6 +82,17 @@ impl Drop for Counted {
     }
 }
 
+/// What was heard of a peer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Heard {
+    /// Changes when the peer shows that it hears us.
+    pub(crate) received: u64,
+    /// Packets that came since the connection began; over TCP, where `received` tells all, none.
+    pub(crate) packets: u64,
+    /// The smoothed round trip.
+    pub(crate) rtt: Duration,
+}
+
 /// A connection of either kind.
 #[derive(Debug)]
 pub(crate) enum Wire {
@@ -178,8 +189,8 @@ impl Wire {
         }
     }
 
-    /// A number that changes when the peer shows that it hears us, and the round trip; `None` once the connection is gone.
-    pub(crate) fn heard(&self) -> Option<(u64, Duration)> {
+    /// What was heard of the peer; `None` once the connection is gone.
+    pub(crate) fn heard(&self) -> Option<Heard> {
         match self {
             Self::Quic(quic) => {
                 if quic.close_reason().is_some() {
@@ -187,10 +198,14 @@ impl Wire {
                 }
                 // A new acknowledgement is a new measure of the round trip. Packets alone show nothing: a peer that does not hear
                 // us sends the same ones again and again, with old acknowledgements in them.
-                let rtt = quic.stats().path.rtt;
-                Some((u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX), rtt))
+                let stats = quic.stats();
+                let rtt = stats.path.rtt;
+                let received = u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX);
+                Some(Heard { received, packets: stats.udp_rx.datagrams, rtt })
             }
-            Self::Tcp(line) => line.lost().is_none().then(|| (line.traffic().0, line.rtt())),
+            Self::Tcp(line) => {
+                line.lost().is_none().then(|| Heard { received: line.traffic().0, packets: 0, rtt: line.rtt() })
+            }
         }
     }
 

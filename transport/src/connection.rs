@@ -12,7 +12,7 @@ use starling_proto::ErrorCode;
 use tokio::sync::Notify;
 
 pub use self::lost::Lost;
-use crate::carrier::{Counted, RecvStream, SendStream, Wire};
+use crate::carrier::{Counted, Heard, RecvStream, SendStream, Wire};
 use crate::certificate::PeerIdentity;
 use crate::datagrams::{self, DatagramRecv, DatagramSend};
 use crate::silence::{Board, Observation};
@@ -22,6 +22,9 @@ use crate::{Alpn, Carrier, RecvHalf, SendHalf, Tls};
 /// of its streams lives, and is closed when the last is dropped.
 #[derive(Debug, Clone)]
 pub struct Connection(Arc<Link>);
+
+/// After so many resets of streams by its peer a connection is left for a new one: some 300 KiB there.
+const MOST_RESETS: usize = 4096;
 
 /// What the clones of a connection share.
 pub(crate) struct Link {
@@ -41,6 +44,8 @@ pub(crate) struct Link {
     leaving: AtomicBool,
     /// We drain: new streams are refused.
     refusing: AtomicBool,
+    /// Streams that the peer reset.
+    resets: AtomicUsize,
     datagrams: Arc<datagrams::Board>,
     /// It runs over TCP and was dialed here: QUIC would be better.
     stands_in: bool,
@@ -65,6 +70,7 @@ impl Connection {
             fell_silent: Notify::new(),
             leaving: AtomicBool::new(false),
             refusing: AtomicBool::new(false),
+            resets: AtomicUsize::new(0),
             datagrams: Arc::default(),
             stands_in: false,
             counted,
@@ -244,6 +250,15 @@ impl Connection {
         }
     }
 
+    /// The peer reset a stream. quinn keeps some 80 bytes of each stream that was reset while somebody waited for it to be stopped, as a node
+    /// that serves does, for as long as the connection lives (0.11.12: `Connection::stopped`); so one with many of them is
+    /// replaced in time. To be taken out when quinn no longer does.
+    pub(crate) fn on_reset(&self) {
+        if self.carrier() == Carrier::Quic && self.0.resets.fetch_add(1, Ordering::Relaxed) + 1 == MOST_RESETS {
+            self.on_leaving();
+        }
+    }
+
     /// Bytes received and sent since the connection began: UDP payload, or over TCP what TLS carried.
     pub fn traffic(&self) -> (u64, u64) {
         self.0.wire.traffic()
@@ -253,8 +268,8 @@ impl Connection {
 impl Link {
     /// What is seen now; `None` once it is gone.
     pub(crate) fn observe(&self) -> Option<Observation> {
-        let (received, rtt) = self.wire.heard()?;
-        Some(Observation { received, outstanding: self.outstanding.load(Ordering::Relaxed) > 0, rtt })
+        let outstanding = self.outstanding.load(Ordering::Relaxed) > 0;
+        self.wire.heard().map(|Heard { received, packets, rtt }| Observation { received, packets, outstanding, rtt })
     }
 
     /// Sends something that the peer must answer. Says whether the connection is still of use.

@@ -63,6 +63,8 @@ const BETTER_MAX: Duration = Duration::from_mins(1);
 /// A silent connection may heal for so long while another carrier works. With the time to notice the silence and to make the
 /// other connection, requests that may be repeated are on it well within two seconds.
 const GIVEN_UP: Duration = Duration::from_millis(600);
+/// … and has worked for so long.
+const REACHED: Duration = Duration::from_millis(200);
 
 /// Connections of one shard to the peers it talks to. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -112,6 +114,7 @@ impl Pool {
             better_min: BETTER_MIN,
             better_max: BETTER_MAX,
             given_up: GIVEN_UP,
+            reached: REACHED,
         });
         let shared = Arc::new(Shared {
             machine: Mutex::new(machine),

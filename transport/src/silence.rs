@@ -18,11 +18,18 @@ const PROBE_SILENT: Duration = Duration::from_millis(200);
 /// A connection without requests is looked at for so long, so that short requests need not start the watch each time.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// A connection on which so many packets come between two looks is not silent, however late the peer's acknowledgements are: its
+/// packets wait for a host, this one or the other, that has more to do than it can. A peer that does not hear us stops at its window, and then
+/// sends a packet or two a probe timeout (RFC 9002, section 6.2.4).
+const BUSY: u64 = 16;
+
 /// What is seen of a connection at one look.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Observation {
     /// Changes when the peer shows that it hears us.
     pub(crate) received: u64,
+    /// Packets that came since it began. They may be the same again and again.
+    pub(crate) packets: u64,
     /// Requests are outstanding.
     pub(crate) outstanding: bool,
     /// The smoothed round trip.
@@ -48,6 +55,7 @@ pub(crate) enum Step {
 #[derive(Debug, Default)]
 pub(crate) struct Silence {
     received: Option<u64>,
+    packets: u64,
     /// How long nothing came while something was due.
     quiet: Duration,
     /// How long no request has been outstanding.
@@ -67,8 +75,10 @@ impl Silence {
     pub(crate) fn handle(&mut self, seen: Observation, elapsed: Duration) -> Step {
         // A late look says that we were late, not the peer: what it sent may lie unread in our socket.
         let elapsed = elapsed.min(2 * TICK);
+        let is_busy = seen.packets >= self.packets + BUSY;
+        self.packets = seen.packets;
         self.idle = if seen.outstanding { Duration::ZERO } else { self.idle + elapsed };
-        if self.received != Some(seen.received) {
+        if self.received != Some(seen.received) || is_busy {
             self.received = Some(seen.received);
             self.quiet = Duration::ZERO;
             if std::mem::take(&mut self.silent) {
@@ -112,7 +122,7 @@ mod tests {
     const RTT: Duration = Duration::from_millis(1);
 
     fn seen(received: u64, outstanding: bool) -> Observation {
-        Observation { received, outstanding, rtt: RTT }
+        Observation { received, packets: 0, outstanding, rtt: RTT }
     }
 
     /// Looks until something other than `Wait` comes, at most `looks` times: when, and what.
@@ -133,6 +143,17 @@ mod tests {
         assert_eq!(until_step(&mut silence, seen(5, true), 40), (MIN_PATIENCE / 2, Step::Probe));
         let steps: Vec<Step> = (0..4).map(|_| silence.handle(seen(5, true), TICK)).collect();
         assert_eq!(steps, [Step::Probe, Step::Probe, Step::Probe, Step::FellSilent]);
+    }
+
+    #[test]
+    fn many_packets_are_no_silence_though_nothing_new_is_acknowledged_and_a_few_are() {
+        for (packets, falls_silent) in [(BUSY - 1, true), (BUSY, false)] {
+            let mut silence = Silence::default();
+            let steps: Vec<Step> = (1..40_u64)
+                .map(|look| silence.handle(Observation { packets: look * packets, ..seen(5, true) }, TICK))
+                .collect();
+            assert_eq!(steps.contains(&Step::FellSilent), falls_silent, "{packets} packets a look");
+        }
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) better_max: Duration,
     /// A silent connection is given up after this, if another carrier still reaches the peer.
     pub(crate) given_up: Duration,
+    /// ... and if that reaches it for so long. A peer that has too much to do hears a new connection as late as the old one.
+    pub(crate) reached: Duration,
 }
 
 /// What the caller of [`Machine::handle_request`] should do.
@@ -177,7 +179,7 @@ impl<L: Link, E: Clone> Machine<L, E> {
     pub(crate) fn poll_outputs(&mut self, now: Instant) -> Vec<Output<L>> {
         let mut outputs = Vec::new();
         for peer in self.peers.values_mut() {
-            while let Some((number, link)) = peer.given_up(now, self.settings.given_up) {
+            while let Some((number, link)) = peer.given_up(now, &self.settings) {
                 outputs.push(Output::Close { number, link });
             }
             self.retired.extend(peer.replaced());

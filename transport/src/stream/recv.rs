@@ -115,8 +115,10 @@ impl RecvHalf {
             }
             Err(error) => {
                 self.over = true;
-                if error == StreamError::Reset(ErrorCode::Draining) {
-                    self.connection.on_leaving();
+                match error {
+                    StreamError::Reset(ErrorCode::Draining) => self.connection.on_leaving(),
+                    StreamError::Reset(_) => self.connection.on_reset(),
+                    _ => {}
                 }
                 Err(error)
             }

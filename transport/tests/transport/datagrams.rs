@@ -32,7 +32,7 @@ async fn one_that_no_packet_holds_is_for_the_stream() {
     let pair = Pair::new(&Mesh::new(), Carriers::Quic).await;
     let (near, _far) = pair.stream().await;
     let (send, _recv) = near.1.datagrams().unwrap();
-    assert_eq!(send.send(&[0; 60_000]).await, Err(Unsent::TooLarge));
+    assert_eq!(send.send(&vec![0; 60_000]).await, Err(Unsent::TooLarge));
 }
 
 #[tokio::test]
@@ -79,10 +79,10 @@ async fn a_connection_whose_datagrams_nobody_wants_any_more_closes() {
     let (mut stream, mut answer) = connection.open().await.unwrap();
     stream.write_raw(Bytes::from_static(b"still here")).await.unwrap();
     stream.finish().unwrap();
-    let (mut far_stream, _question) = soon("a stream", pair.far.accept()).await.unwrap();
+    let (mut far_stream, far_question) = soon("a stream", pair.far.accept()).await.unwrap();
     far_stream.write_raw(Bytes::from_static(b"yes")).await.unwrap();
     assert_eq!(soon("an answer", answer.read_raw(3)).await.unwrap().unwrap(), "yes");
-    drop((stream, answer, connection, far_send, far_recv, far_stream, _question));
+    drop((stream, answer, connection, far_send, far_recv, far_stream, far_question));
     let Pair { near, far, dialer: _dialer, .. } = pair;
     drop(near);
     soon("the end", far.closed()).await;

@@ -133,6 +133,22 @@ async fn a_reader_that_leaves_with_bytes_unread_stops_its_writer(over: Carriers)
     assert_eq!(soon("the writer's end", writer).await.unwrap(), StreamError::Reset(ErrorCode::Cancelled));
 }
 
+#[tokio::test]
+async fn a_connection_on_which_very_many_streams_were_reset_is_left_for_another() {
+    let pair = Pair::new(&Mesh::new(), Carriers::Quic).await;
+    let mut resets = 0;
+    while !pair.near.is_leaving() {
+        assert!(resets < 5_000, "it is kept for ever");
+        let (near, mut far) = pair.stream().await;
+        far.0.reset(ErrorCode::UpstreamReset);
+        let (_send, mut recv) = near;
+        let reset = soon("the reset", recv.read_raw(1)).await.unwrap_err();
+        assert_eq!(reset, StreamError::Reset(ErrorCode::UpstreamReset));
+        resets += 1;
+    }
+    assert!(resets > 1_000, "after {resets}");
+}
+
 async fn a_half_closed_stream_still_carries_the_other_way(over: Carriers) {
     let pair = Pair::new(&Mesh::new(), over).await;
     let ((mut send, mut recv), (mut far_send, mut far_recv)) = pair.stream().await;

@@ -142,27 +142,25 @@ impl<L: Link, E> Peer<L, E> {
         self.better = Better::Waiting { until: now + wait };
     }
 
-    /// Takes out a connection that has been silent for long while another carrier reaches the peer: what waits on it waits
+    /// Takes out a connection that has been silent for long, also since another carrier reaches the peer: what waits on it waits
     /// for a path that is gone, not for a peer that is slow.
-    pub(super) fn given_up(&mut self, now: Instant, patience: Duration) -> Option<(u64, L)> {
+    pub(super) fn given_up(&mut self, now: Instant, settings: &Settings) -> Option<(u64, L)> {
         for held in &mut self.links {
             held.silent_since = held.link.is_silent().then(|| held.silent_since.unwrap_or(now));
         }
-        let reached_by_stand_in = self.usable()?.stands_in();
-        let given_up = |held: &Held<L>| {
-            held.link.stands_in() != reached_by_stand_in
-                && held.silent_since.is_some_and(|since| now >= since + patience)
-        };
-        let index = self.links.iter().position(given_up)?;
+        let (index, _) = self.giving_up(settings).find(|(_, at)| now >= *at)?;
         let held = self.links.remove(index);
         Some((held.number, held.link))
     }
 
-    /// When the next connection is to be given up, if none of them heals.
-    fn gives_up_at(&self, patience: Duration) -> Option<Instant> {
-        let reached_by_stand_in = self.usable()?.stands_in();
-        let others = self.links.iter().filter(|held| held.link.stands_in() != reached_by_stand_in);
-        others.filter_map(|held| Some(held.silent_since? + patience)).min()
+    /// Connections that are silent where another carrier is not, by their place, and when to give them up.
+    fn giving_up(&self, settings: &Settings) -> impl Iterator<Item = (usize, Instant)> {
+        let reached = self.best().map(|best| (best.link.stands_in(), best.since + settings.reached));
+        self.links.iter().enumerate().filter_map(move |(index, held)| {
+            let (by_stand_in, reached) = reached?;
+            let since = held.silent_since.filter(|_| held.link.stands_in() != by_stand_in)?;
+            Some((index, reached.max(since + settings.given_up)))
+        })
     }
 
     pub(super) fn is_linked(&self) -> bool {
@@ -257,7 +255,8 @@ impl<L: Link, E> Peer<L, E> {
             _ => None,
         };
         let forget = (!self.warm && !self.is_dialing()).then(|| self.used + settings.idle);
-        [retry, better, self.gives_up_at(settings.given_up), forget].into_iter().flatten().min()
+        let given_up = self.giving_up(settings).map(|(_, at)| at).min();
+        [retry, better, given_up, forget].into_iter().flatten().min()
     }
 }
 

@@ -49,6 +49,7 @@ const SETTINGS: Settings = Settings {
     better_min: Duration::from_secs(5),
     better_max: Duration::from_mins(1),
     given_up: Duration::from_secs(1),
+    reached: Duration::from_millis(300),
 };
 /// Makes the back-off exact.
 const MIDDLE: f64 = 0.5;

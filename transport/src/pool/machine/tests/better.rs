@@ -77,6 +77,22 @@ fn a_silent_connection_is_given_up_once_another_carrier_has_reached_the_peer_for
 }
 
 #[test]
+fn a_silent_connection_has_a_moment_to_heal_once_another_carrier_reaches_the_peer() {
+    let mut bench = Bench::new();
+    bench.warm(&[0]);
+    let (number, first) = bench.connected();
+    bench.outputs();
+    first.silent.set(true);
+    let dial = bench.dial();
+    bench.pass(SETTINGS.given_up);
+    bench.machine.handle_connected(&peer(0), dial, Fake::stand_in(), bench.now);
+    assert_eq!(bench.outputs(), [], "the peer may have been late for both");
+    assert_eq!(bench.machine.poll_timeout(), Some(bench.now + SETTINGS.reached));
+    bench.pass(SETTINGS.reached);
+    assert_eq!(bench.outputs(), [Output::Close { number, link: first }]);
+}
+
+#[test]
 fn a_silent_connection_that_heals_takes_the_place_of_its_stand_in() {
     let mut bench = Bench::new();
     bench.warm(&[0]);
