@@ -83,14 +83,14 @@ pub fn play(plan: &ChurnPlan) -> ChurnReport {
     };
     wave(0, WARM_UP);
     let warm = Census::at_rest(&agents, None);
-    wave(1, plan.requests / 10);
-    let tenth = Census::at_rest(&agents, Some(&warm));
-    wave(2, plan.requests - plan.requests / 10);
+    wave(1, plan.requests / 2);
+    let half = Census::at_rest(&agents, Some(&warm));
+    wave(2, plan.requests - plan.requests / 2);
     let whole = Census::at_rest(&agents, Some(&warm));
     let took = started.elapsed();
     let ended = agents.ended().into_iter().chain(agents.panics()).collect();
     services.stop();
-    ChurnReport::new(plan, &ledger, &[warm, tenth, whole], ended, took)
+    ChurnReport::new(plan, &ledger, &[warm, half, whole], ended, took)
 }
 
 /// So many requests, by as many connections at a time as it is said.

@@ -280,6 +280,8 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// Something of a body of HTTP/1 must come so often.
     pub body_timeout: Duration,
+    /// Something of an answer must be taken so often.
+    pub send_timeout: Duration,
     /// A connection without a request is kept for so long.
     pub idle_timeout: Duration,
     /// Requests at a time on one connection of HTTP/2.
@@ -297,6 +299,7 @@ impl Default for Limits {
             header_fields: default::HEADER_FIELDS,
             header_timeout: default::HEADER_TIMEOUT,
             body_timeout: default::BODY_TIMEOUT,
+            send_timeout: default::SEND_TIMEOUT,
             idle_timeout: default::IDLE_TIMEOUT,
             streams: default::STREAMS,
             flows: default::FLOWS,

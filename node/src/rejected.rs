@@ -64,6 +64,8 @@ rejected! {
     SlowHead = "slow-head", BadRequest, "the head of the request did not come within limits.header_timeout";
     /// A body that stood still for too long.
     SlowBody = "slow-body", BadRequest, "nothing came of the body of the request within limits.body_timeout";
+    /// An answer that was not taken for too long.
+    SlowReader = "slow-reader", Cancelled, "nothing of the answer was taken within limits.send_timeout";
     /// A connection that breaks the rules of HTTP/2.
     Http2 = "http2", BadRequest, "the connection breaks the rules of HTTP/2";
     /// More streams opened and reset than anybody needs (CVE-2023-44487).

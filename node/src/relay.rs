@@ -16,7 +16,7 @@ use starling_transport::{RecvHalf, SendHalf, StreamError};
 
 use crate::blocks;
 
-pub(crate) use http2::{http2_ends, send_data};
+pub(crate) use http2::{Untaken, http2_ends, send_data, send_data_within};
 pub(crate) use wire::wire_ends;
 
 /// Bytes that went by, readable while the relay runs.

@@ -269,6 +269,7 @@ fn limits(ledger: &Ledger, root: &mut Table) -> Limits {
         header_fields: section.or("header_fields", usual.header_fields, count(crate::outbound::MOST_FIELDS)),
         header_timeout: section.or("header_timeout", usual.header_timeout, read::duration),
         body_timeout: section.or("body_timeout", usual.body_timeout, read::duration),
+        send_timeout: section.or("send_timeout", usual.send_timeout, read::duration),
         idle_timeout: section.or("idle_timeout", usual.idle_timeout, read::duration),
         streams: section.or("streams", usual.streams, |raw| {
             read::integer(raw, 1..=65_535).map(|streams| u32::try_from(streams).unwrap_or(u32::MAX))

@@ -49,6 +49,9 @@ pub const HEADER_FIELDS: usize = 100;
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The default of nginx (`client_body_timeout`).
 pub const BODY_TIMEOUT: Duration = Duration::from_mins(1);
+/// Envoy's for a stream that stands still. Shorter would end a download that somebody paused; for ever, and clients that read nothing would keep
+/// their places and what a hop holds for them.
+pub const SEND_TIMEOUT: Duration = Duration::from_mins(5);
 /// Longer than clients keep unused connections, so that it is they who close them and no request meets a closed one.
 pub const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 /// RFC 9113, section 6.5.2, asks for at least 100.

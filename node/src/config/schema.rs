@@ -48,6 +48,7 @@ pub(super) const SECTIONS: &[Section] = &[
             "header_fields",
             "header_timeout",
             "body_timeout",
+            "send_timeout",
             "idle_timeout",
             "streams",
             "flows",

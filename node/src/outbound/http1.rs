@@ -157,7 +157,7 @@ impl Connection {
             Answer::Tunnel(head, tunnel) => {
                 let (parts, ()) = head.into_parts();
                 let protocol = switches.map_or_else(Bytes::new, |protocol| protocol.0);
-                match Outlet::new(&self.wire).send_switch(&parts, &protocol).await {
+                match self.outlet().send_switch(&parts, &protocol).await {
                     Ok(()) => Next::Tunnel(Box::new(tunnel)),
                     Err(_) => Next::Over,
                 }
@@ -179,7 +179,7 @@ impl Connection {
             };
             // Those that came before the answer go before it.
             for interim in interims.take() {
-                Outlet::new(&self.wire).send_interim(&interim).await.ok()?;
+                self.outlet().send_interim(&interim).await.ok()?;
             }
             if answer.is_some() {
                 return answer;
@@ -189,7 +189,7 @@ impl Connection {
 
     /// Sends the answer. An early one leaves a rest of the request, which the service still gets if it `is_wanted`.
     async fn send(&self, answer: Response<AnswerBody>, asked: Asked, is_wanted: bool) -> Next {
-        match Outlet::new(&self.wire).send(answer, asked, &self.inlet).await {
+        match self.outlet().send(answer, asked, &self.inlet).await {
             Ok(true) if self.inlet.finish(self.shard.plane.limits.body_timeout).await => Next::Request,
             Ok(_) => {
                 if is_wanted {
@@ -198,11 +198,18 @@ impl Connection {
                 Next::Close
             }
             Err(Unsent::Gone) => Next::Over,
-            Err(Unsent::Broken) => {
+            Err(unsent) => {
+                if matches!(unsent, Unsent::Slow) {
+                    self.shard.plane.telemetry.on_rejected(Rejected::SlowReader);
+                }
                 self.wire.abort();
                 Next::Over
             }
         }
+    }
+
+    fn outlet(&self) -> Outlet<'_> {
+        Outlet::new(&self.wire, self.shard.plane.limits.send_timeout)
     }
 
     /// Tells a client what is wrong with what it sent.
@@ -212,7 +219,7 @@ impl Connection {
         let failure = Failure::new(why.code(), why.detail());
         let answer = call::own(&failure, "", Tongue::Http);
         let asked = Asked { is_head: false, version: Version::HTTP_11, keeps_alive: false };
-        match Outlet::new(&self.wire).send(answer, asked, &self.inlet).await {
+        match self.outlet().send(answer, asked, &self.inlet).await {
             Ok(_) => Next::Close,
             Err(_) => Next::Over,
         }
@@ -236,7 +243,7 @@ impl Connection {
         let (shard, way, caller) = (Arc::clone(&self.shard), self.way.clone(), self.caller.clone());
         let mut early = None;
         if let Some(upgrade) = upgrade {
-            if Outlet::new(&self.wire).send_raw(Bytes::from_static(http2::SWITCH)).await.is_err() {
+            if self.outlet().send_raw(Bytes::from_static(http2::SWITCH)).await.is_err() {
                 return;
             }
             let patience = shard.plane.limits.header_timeout;

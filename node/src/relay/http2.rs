@@ -1,5 +1,6 @@
 use std::future::poll_fn;
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
@@ -46,16 +47,49 @@ impl Sink for Http2Sink {
 ///
 /// # Errors
 /// If the stream or its connection is gone.
-pub(crate) async fn send_data(stream: &mut SendStream<Bytes>, mut data: Bytes, end: bool) -> Result<(), h2::Error> {
+pub(crate) async fn send_data(stream: &mut SendStream<Bytes>, data: Bytes, end: bool) -> Result<(), h2::Error> {
+    match send_data_within(stream, data, end, Duration::MAX).await {
+        // That is never.
+        Ok(()) | Err(Untaken::Slow) => Ok(()),
+        Err(Untaken::Gone(error)) => Err(error),
+    }
+}
+
+/// Why data were not taken.
+#[derive(Debug)]
+pub(crate) enum Untaken {
+    /// The stream or its connection is gone.
+    Gone(h2::Error),
+    /// The other side takes nothing.
+    Slow,
+}
+
+impl From<h2::Error> for Untaken {
+    fn from(error: h2::Error) -> Self {
+        Self::Gone(error)
+    }
+}
+
+/// Like [`send_data`], of which something must be taken so often.
+///
+/// # Errors
+/// If it is not.
+pub(crate) async fn send_data_within(
+    stream: &mut SendStream<Bytes>,
+    mut data: Bytes,
+    end: bool,
+    patience: Duration,
+) -> Result<(), Untaken> {
     if data.is_empty() && end {
-        return stream.send_data(data, true);
+        return Ok(stream.send_data(data, true)?);
     }
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
         let room = match stream.capacity() {
-            0 => match poll_fn(|cx| stream.poll_capacity(cx)).await {
-                Some(room) => room?,
-                None => return Err(Reason::CANCEL.into()),
+            0 => match tokio::time::timeout(patience, poll_fn(|cx| stream.poll_capacity(cx))).await {
+                Ok(Some(room)) => room?,
+                Ok(None) => return Err(h2::Error::from(Reason::CANCEL).into()),
+                Err(_) => return Err(Untaken::Slow),
             },
             room => room,
         };

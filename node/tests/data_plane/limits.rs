@@ -1,12 +1,14 @@
 //! Heads of any size are carried or refused, and never end more than their own connection.
 
+use bytes::Bytes;
 use http::Response;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::backend::{Backend, full, read_head};
 use crate::caller::{call, exchange, get, with};
-use crate::hosts::{World, soon};
+use crate::frames::{self, END_HEADERS, END_STREAM, frame};
+use crate::hosts::{World, eventually, soon};
 
 #[tokio::test]
 async fn large_heads_pass_both_ways_and_larger_ones_are_refused() {
@@ -103,4 +105,26 @@ async fn a_length_and_a_coding_together_are_never_passed_on_together() {
     } else {
         assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_its_answer_loses_it() {
+    let body = Bytes::from(vec![b'x'; 16 << 20]);
+    let backend = Backend::http(move |_| Response::new(full(body.clone()))).await;
+    let world = World::new();
+    let _orders = world.node("orders-1").offers("orders", backend.address).start();
+    let web = world.node("web-1").reaches("orders").with("[limits]\nsend_timeout = \"200ms\"\n").start();
+    web.finds("orders", 1).await;
+    let slow = || web.metric("starling_bad_requests_total", &["\"slow-reader\""]);
+    let mut stream = TcpStream::connect(web.way("orders")).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    eventually("its connection is given up", || slow() == 1).await;
+    soon("the end", stream.read_to_end(&mut Vec::new())).await.unwrap_err();
+
+    let mut stream = TcpStream::connect(web.way("orders")).await.unwrap();
+    // The window of each stream is nothing.
+    stream.write_all(&frames::hello_with(&[0, 4, 0, 0, 0, 0])).await.unwrap();
+    stream.write_all(&frame(1, END_HEADERS | END_STREAM, 1, &frames::get())).await.unwrap();
+    eventually("its stream is given up", || slow() == 2).await;
+    assert_eq!(call(web.way("orders"), get("/")).await.status, 200);
 }

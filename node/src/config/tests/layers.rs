@@ -72,6 +72,7 @@ header_bytes = 8192
 header_fields = 50
 header_timeout = "5s"
 body_timeout = "30s"
+send_timeout = "2m"
 idle_timeout = "1m"
 streams = 100
 flows = 10

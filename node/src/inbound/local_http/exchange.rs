@@ -77,6 +77,8 @@ pub(crate) struct Exchange<B = LocalBody> {
     asked: Asked,
     /// A part of the answer was read, and nothing waited for since.
     is_begun: bool,
+    /// The connection took no more of the request. It may have been reset, which the system tells once.
+    is_broken: bool,
 }
 
 impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Exchange<B> {
@@ -90,7 +92,15 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Exchange<B> {
         asked: Asked,
     ) -> Result<Self, (Upload<B>, ExchangeError)> {
         match upload.begin(&connection) {
-            Ok(()) => Ok(Self { connection, upload, payload: Payload::Over, keeps: true, asked, is_begun: false }),
+            Ok(()) => Ok(Self {
+                connection,
+                upload,
+                payload: Payload::Over,
+                keeps: true,
+                asked,
+                is_begun: false,
+                is_broken: false,
+            }),
             Err(error) => Err((upload, error)),
         }
     }
@@ -156,6 +166,10 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Exchange<B> {
                 return Poll::Ready(Ok(piece));
             }
             if ready!(self.poll_more(cx)).map_err(ExchangeError::Read)? == 0 {
+                // After a reset, the end of the connection is not the end of its answer.
+                if self.is_broken && self.payload == Payload::ToClose {
+                    return Poll::Ready(Err(BadAnswer::Cut.into()));
+                }
                 self.payload.on_close().map_err(BadAnswer::Body)?;
             }
         }
@@ -199,6 +213,7 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Exchange<B> {
             // An application that reads no more may have answered nevertheless.
             Poll::Ready(Err(ExchangeError::Write(_))) => {
                 self.keeps = false;
+                self.is_broken = true;
                 self.upload.give_up();
                 Ok(())
             }

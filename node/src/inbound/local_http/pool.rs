@@ -327,6 +327,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_reset_is_not_the_end_of_an_answer_without_a_length_though_a_write_heard_of_it_first() {
+        let (go, gone) = tokio::sync::oneshot::channel::<()>();
+        let (address, serving) = application(move |mut stream| async move {
+            read_head(&mut stream).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nhalf").await.unwrap();
+            gone.await.unwrap();
+            socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        })
+        .await;
+        let (more, is_more) = tokio::sync::oneshot::channel();
+        let late = async {
+            is_more.await.unwrap();
+            Ok::<_, HopBodyError>(Frame::data(Bytes::from_static(b"up")))
+        };
+        let slow = BodyExt::boxed(StreamBody::new(stream::once(late).chain(stream::pending())));
+        let slow = Upload::new(Bytes::from_static(b"POST / HTTP/1.1\r\n\r\n"), Some((slow, Some(6))));
+        let (_, mut exchange) = ask(&LocalPool::default(), &address, slow).await.unwrap();
+        assert_eq!(exchange.piece().await.unwrap(), Piece::Data(Bytes::from_static(b"half")));
+        go.send(()).unwrap();
+        serving.await.unwrap();
+        more.send(()).unwrap();
+        assert_eq!(body(&mut exchange).await.unwrap_err().code(), ErrorCode::UpstreamReset);
+    }
+
+    #[tokio::test]
     async fn an_answer_without_a_length_ends_with_its_connection() {
         let (address, _serving) = application(move |mut stream| async move {
             read_head(&mut stream).await;

@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -33,8 +34,16 @@ pub(super) struct Asked {
 pub(super) enum Unsent {
     /// The client has gone.
     Gone,
+    /// The client is there, and takes nothing.
+    Slow,
     /// The answer broke off. Its client must not take it for whole.
     Broken,
+}
+
+impl From<io::Error> for Unsent {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::TimedOut { Self::Slow } else { Self::Gone }
+    }
 }
 
 /// How a client knows where an answer ends.
@@ -56,12 +65,14 @@ const CRLF: &[u8] = b"\r\n";
 #[derive(Debug)]
 pub(super) struct Outlet<'s> {
     wire: &'s Wire,
+    /// Something must be taken so often.
+    patience: Duration,
     queue: VecDeque<Bytes>,
 }
 
 impl<'s> Outlet<'s> {
-    pub(super) fn new(wire: &'s Wire) -> Self {
-        Self { wire, queue: VecDeque::with_capacity(4) }
+    pub(super) fn new(wire: &'s Wire, patience: Duration) -> Self {
+        Self { wire, patience, queue: VecDeque::with_capacity(4) }
     }
 
     /// Sends these bytes.
@@ -105,7 +116,7 @@ impl<'s> Outlet<'s> {
         let keeps_alive = asked.keeps_alive && framed != Framed::Close;
         self.queue.push_back(head(&mut parts, &body, framed, asked, keeps_alive));
         if framed == Framed::Nothing {
-            self.flush().await.map_err(|_| Unsent::Gone)?;
+            self.flush().await?;
             return Ok(keeps_alive);
         }
         let mut body = pin!(body);
@@ -118,11 +129,11 @@ impl<'s> Outlet<'s> {
             let frame = if let Some(frame) = next.take() {
                 frame
             } else {
-                self.flush().await.map_err(|_| Unsent::Gone)?;
+                self.flush().await?;
                 self.wait(body.as_mut(), inlet).await?
             };
             if self.queue_frame(frame, framed)? {
-                self.flush().await.map_err(|_| Unsent::Gone)?;
+                self.flush().await?;
                 return Ok(keeps_alive);
             }
         }
@@ -178,21 +189,46 @@ impl<'s> Outlet<'s> {
     }
 
     /// Writes all that is queued.
+    ///
+    /// # Errors
+    /// If the connection fails, or its client takes nothing for too long.
     pub(super) async fn flush(&mut self) -> io::Result<()> {
-        poll_fn(|cx| {
-            while !self.queue.is_empty() {
-                let mut slices = [IoSlice::new(&[]); SLICES];
-                for (slice, bytes) in slices.iter_mut().zip(&self.queue) {
-                    *slice = IoSlice::new(bytes);
-                }
-                match ready!(self.wire.poll_write(cx, &slices[..self.queue.len().min(SLICES)]))? {
-                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    len => self.on_written(len),
-                }
+        // Most often there is room for all of it, and no need of a timer.
+        while self.poll_flush(&mut Context::from_waker(Waker::noop()))?.is_pending() {
+            let patience = self.patience;
+            let room = poll_fn(|cx| self.poll_flush_some(cx));
+            tokio::time::timeout(patience, room).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        }
+        Ok(())
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+        loop {
+            let all = self.queue.is_empty();
+            match self.poll_flush_some(cx) {
+                Poll::Ready(Ok(())) if all => return Ok(Poll::Ready(())),
+                Poll::Ready(result) => result?,
+                Poll::Pending => return Ok(Poll::Pending),
             }
-            self.wire.poll_flush(cx)
-        })
-        .await
+        }
+    }
+
+    /// Writes some of what is queued; all of what was written before, if nothing is.
+    fn poll_flush_some(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.queue.is_empty() {
+            return self.wire.poll_flush(cx);
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        for (slice, bytes) in slices.iter_mut().zip(&self.queue) {
+            *slice = IoSlice::new(bytes);
+        }
+        match ready!(self.wire.poll_write(cx, &slices[..self.queue.len().min(SLICES)]))? {
+            0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            len => {
+                self.on_written(len);
+                Poll::Ready(Ok(()))
+            }
+        }
     }
 
     fn on_written(&mut self, mut written: usize) {

@@ -20,7 +20,8 @@ use crate::outbound::caller_body::CallerBody;
 use crate::outbound::interim::Interims;
 use crate::outbound::requests::{self, Answer};
 use crate::outbound::{Caller, Way, call};
-use crate::relay::send_data;
+use crate::rejected::Rejected;
+use crate::relay::{Untaken, send_data_within};
 use crate::shard::Shard;
 use crate::websocket;
 
@@ -66,12 +67,12 @@ pub(super) async fn serve(
     let request = Request::from_parts(parts, body);
     let answer = wait(shard, caller, way, request, &interims, &mut respond).await?;
     match (answer, recv) {
-        (Answer::Whole(answer), _) => send(answer, tongue, respond).await,
+        (Answer::Whole(answer), _) => send(shard, answer, tongue, respond).await,
         (Answer::Tunnel(head, tunnel), Some(recv)) => {
             let head = match opened(head, &asked, switches) {
                 Ok(head) => head,
                 Err(failure) => {
-                    return send(call::own(&failure, "", tongue), tongue, respond).await;
+                    return send(shard, call::own(&failure, "", tongue), tongue, respond).await;
                 }
             };
             if let Ok(stream) = respond.send_response(head, false) {
@@ -138,7 +139,12 @@ async fn wait(
     }
 }
 
-async fn send(answer: Response<AnswerBody>, tongue: Tongue, mut respond: SendResponse<Bytes>) -> Result<(), Gone> {
+async fn send(
+    shard: &Shard,
+    answer: Response<AnswerBody>,
+    tongue: Tongue,
+    mut respond: SendResponse<Bytes>,
+) -> Result<(), Gone> {
     let (mut parts, body) = answer.into_parts();
     parts.version = Version::HTTP_2;
     let mut body = std::pin::pin!(body);
@@ -162,7 +168,15 @@ async fn send(answer: Response<AnswerBody>, tongue: Tongue, mut respond: SendRes
             Ok(Some(frame)) => match frame.into_data() {
                 Ok(data) => {
                     let ends = body.is_end_stream();
-                    send_data(&mut stream, data, ends).await?;
+                    match send_data_within(&mut stream, data, ends, shard.plane.limits.send_timeout).await {
+                        Ok(()) => {}
+                        Err(Untaken::Gone(error)) => return Err(error.into()),
+                        Err(Untaken::Slow) => {
+                            shard.plane.telemetry.on_rejected(Rejected::SlowReader);
+                            stream.send_reset(Reason::CANCEL);
+                            return Ok(());
+                        }
+                    }
                     if ends {
                         return Ok(());
                     }
