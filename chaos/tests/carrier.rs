@@ -19,8 +19,10 @@ fn lay_out(name: &str) -> MeshOfHosts {
     MeshPlan::new(name, 2).lay_out(|number, node| {
         if number == 0 {
             node.listener("127.0.0.1:9001", "orders");
+            node.listener("127.0.0.1:9002", "echo");
         } else {
             node.service("orders", "127.0.0.1:8080").protocol("http");
+            node.service("echo", "127.0.0.1:8081").protocol("tcp");
         }
     })
 }
@@ -131,6 +133,48 @@ fn where_udp_is_blocked_under_load_traffic_goes_on_within_two_seconds_and_moves_
     let report = load.report();
     println!("while it moved back: {report}");
     assert_eq!(report.failed, 0, "{report}");
+}
+
+/// An echo of TCP.
+const ECHO: &str = "import socketserver\n\
+    class Echo(socketserver.BaseRequestHandler):\n    \
+    def handle(self):\n        while data := self.request.recv(4096): self.request.sendall(data)\n\
+    class Server(socketserver.ThreadingTCPServer):\n    allow_reuse_address = daemon_threads = True\n\
+    Server(('127.0.0.1', 8081), Echo).serve_forever()";
+
+/// Says something every 20 ms on one connection, on another when that breaks; says at the end the longest time between two answers, in
+/// seconds, and how many connections it took.
+const TALK: &str = "import socket, sys, time\n\
+    end, last, longest, count, line = time.time() + float(sys.argv[1]), None, 0.0, 0, None\n\
+    while time.time() < end:\n    try:\n        if line is None:\n            \
+    line = socket.create_connection(('127.0.0.1', 9002), 20); count += 1\n        \
+    line.sendall(b'hello')\n        if not line.recv(5): raise OSError('ended')\n        \
+    now = time.time(); longest = max(longest, now - (last or now)); last = now\n    \
+    except OSError:\n        line = None\n    time.sleep(0.02)\n\
+    print(longest, count)";
+
+#[test]
+fn a_connection_of_opaque_tcp_that_is_in_use_when_udp_goes_breaks_in_time_and_the_next_one_works() {
+    let mut mesh = lay_out("midtcp");
+    let (_server, _echo) = (serve(mesh.host(1)), mesh.host(1).spawn(Program::new("python3").args(["-c", ECHO])));
+    (0..2).for_each(|number| mesh.start_agent(number));
+    mesh.wait_until_whole(SOON);
+    let talks = |seconds: &str| {
+        let said = mesh.host(0).run("python3", ["-c", TALK, seconds]).stdout;
+        let mut words = said.split_whitespace().map(|word| word.parse::<f64>().unwrap_or_default());
+        (words.next().unwrap_or_default(), words.next().unwrap_or_default())
+    };
+    wait_until(SOON, "the echo answers", || talks("0.5").0 > 0.0);
+    let (longest, connections) = std::thread::scope(|scope| {
+        let talking = scope.spawn(|| talks("8"));
+        let began = Instant::now();
+        wait_until(SOON, "some seconds of calm", || began.elapsed() > Duration::from_secs(3));
+        block_udp(mesh.host(1), "");
+        talking.join().unwrap()
+    });
+    println!("UDP blocked under a connection of opaque TCP: no answer for {longest} s, {connections} connections");
+    assert!(connections > 1.0, "it moved without breaking?");
+    assert!(longest > 0.0 && longest <= GOES_ON.as_secs_f64(), "{longest} s");
 }
 
 #[test]

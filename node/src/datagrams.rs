@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::plane::Plane;
 use crate::relay::Counts;
 use crate::telemetry::{DroppedDatagram, Telemetry, Vehicle};
+use crate::vigil::Vigil;
 
 /// The most that a datagram of UDP holds, in bytes.
 pub(crate) const MAX: usize = u16::MAX as usize;
@@ -44,7 +45,7 @@ pub(crate) async fn carry(
     (mut source, mut sink): (impl Source, impl Sink),
     (send, recv): (SendHalf, RecvHalf),
 ) -> Result<(), StreamError> {
-    let activity = Activity::new();
+    let (activity, vigil, connection) = (Activity::new(), Vigil::default(), recv.connection().clone());
     let (beside_send, beside_recv) = recv.datagrams().unzip();
     let mut outgoing = Outgoing { stream: send, beside: beside_send, telemetry: &plane.telemetry };
     let mut incoming = Incoming { stream: recv, beside: beside_recv, reader: Reader::default() };
@@ -54,6 +55,7 @@ pub(crate) async fn carry(
             let datagram = source.next().await;
             activity.note();
             counts.sent.fetch_add(datagram.len() as u64, Ordering::Relaxed);
+            vigil.note();
             if let Err(error) = outgoing.send(&datagram).await {
                 return error;
             }
@@ -63,6 +65,7 @@ pub(crate) async fn carry(
         while let Some(datagram) = incoming.next().await? {
             activity.note();
             counts.received.fetch_add(datagram.len() as u64, Ordering::Relaxed);
+            vigil.note();
             sink.deliver(datagram).await;
         }
         Ok(())
@@ -70,6 +73,7 @@ pub(crate) async fn carry(
     let ended = tokio::select! {
         error = sending => Err(error),
         ended = receiving => ended,
+        () = vigil.keep(&connection, counts) => unreachable!("it never ends"),
         () = activity.over(plane.limits.flow_timeout, plane.drain.clone()) => Ok(()),
     };
     plane.telemetry.on_dropped(DroppedDatagram::QueueFull, incoming.missed());

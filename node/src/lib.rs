@@ -30,6 +30,7 @@ mod relay;
 mod shard;
 mod sock_diag;
 pub mod telemetry;
+mod vigil;
 pub mod watchdog;
 mod websocket;
 mod wire;

@@ -15,6 +15,7 @@ use starling_proto::ErrorCode;
 use starling_transport::{RecvHalf, SendHalf, StreamError};
 
 use crate::blocks;
+use crate::vigil::Vigil;
 
 pub(crate) use http2::{Untaken, http2_ends, send_data, send_data_within};
 pub(crate) use wire::wire_ends;
@@ -26,6 +27,13 @@ pub(crate) struct Counts {
     pub(crate) sent: AtomicU64,
     /// From the mesh to the local connection.
     pub(crate) received: AtomicU64,
+}
+
+impl Counts {
+    /// Bytes of both directions.
+    pub(crate) fn total(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed) + self.received.load(Ordering::Relaxed)
+    }
 }
 
 /// Why a relay ended early.
@@ -80,19 +88,27 @@ pub(crate) async fn relay(
     mut recv: RecvHalf,
     counts: &Arc<Counts>,
 ) -> Result<(), RelayError> {
+    let (vigil, connection) = (Vigil::default(), recv.connection().clone());
     let ended = {
-        let up = upwards(&mut source, early, &mut send, counts);
-        let down = downwards(&mut recv, &mut sink, counts);
-        tokio::pin!(up, down);
+        let up = upwards(&mut source, early, &mut send, counts, &vigil);
+        let down = downwards(&mut recv, &mut sink, counts, &vigil);
+        let both = async {
+            tokio::pin!(up, down);
+            tokio::select! {
+                end = &mut up => match end {
+                    Ok(()) => down.await,
+                    error => error,
+                },
+                end = &mut down => match end {
+                    Ok(()) => up.await,
+                    error => error,
+                },
+            }
+        };
         tokio::select! {
-            end = &mut up => match end {
-                Ok(()) => down.await,
-                error => error,
-            },
-            end = &mut down => match end {
-                Ok(()) => up.await,
-                error => error,
-            },
+            biased;
+            ended = both => ended,
+            () = vigil.keep(&connection, counts) => unreachable!("it never ends"),
         }
     };
     match &ended {
@@ -109,8 +125,10 @@ async fn upwards(
     early: Bytes,
     send: &mut SendHalf,
     counts: &Counts,
+    vigil: &Vigil,
 ) -> Result<(), RelayError> {
     counts.sent.fetch_add(early.len() as u64, Ordering::Relaxed);
+    vigil.note();
     send.write_raw(early).await.map_err(RelayError::Hop)?;
     loop {
         let bytes = source.next().await.map_err(RelayError::Local)?;
@@ -118,13 +136,20 @@ async fn upwards(
             return send.finish().map_err(RelayError::Hop);
         }
         counts.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        vigil.note();
         send.write_raw(bytes).await.map_err(RelayError::Hop)?;
     }
 }
 
-async fn downwards(recv: &mut RecvHalf, sink: &mut impl Sink, counts: &Counts) -> Result<(), RelayError> {
+async fn downwards(
+    recv: &mut RecvHalf,
+    sink: &mut impl Sink,
+    counts: &Counts,
+    vigil: &Vigil,
+) -> Result<(), RelayError> {
     while let Some(chunk) = recv.read_raw(blocks::READ_SIZE).await.map_err(RelayError::Hop)? {
         counts.received.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        vigil.note();
         sink.send(chunk).await.map_err(RelayError::Local)?;
     }
     // The peer may have gone already: its end is then known by the other direction.

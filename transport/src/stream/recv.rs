@@ -87,6 +87,12 @@ impl RecvHalf {
         }
     }
 
+    /// The connection that it belongs to.
+    #[must_use]
+    pub const fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Datagrams that belong to this stream, sent and received beside it, from now on; `None` over TCP, which has none. To be
     /// asked for once a stream.
     #[must_use]
