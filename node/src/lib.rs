@@ -34,3 +34,4 @@ mod vigil;
 pub mod watchdog;
 mod websocket;
 mod wire;
+mod write_queue;

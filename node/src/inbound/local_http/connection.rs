@@ -1,4 +1,4 @@
-use std::io::{self, IoSlice};
+use std::io;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
@@ -27,11 +27,6 @@ impl LocalConnection {
     /// Reads more; 0 if the application sends no more.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.wire.poll_fill(cx, &mut self.read)
-    }
-
-    /// Writes some of these pieces.
-    pub(super) fn poll_write(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        self.wire.poll_write(cx, slices)
     }
 
     /// Can a request be sent on it? Not if the application closed it, or said something that nobody asked.

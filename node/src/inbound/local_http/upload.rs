@@ -1,4 +1,3 @@
-use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
@@ -11,6 +10,7 @@ use super::connection::LocalConnection;
 use super::exchange::ExchangeError;
 use crate::hop_body::HopBodyError;
 use crate::inbound::LocalBody;
+use crate::write_queue::WriteQueue;
 
 /// A request on its way to the application: its head, then its body as it comes over the hop.
 pub(crate) struct Upload<B = LocalBody> {
@@ -24,8 +24,7 @@ pub(crate) struct Upload<B = LocalBody> {
 
 struct Whole<B> {
     /// To be written.
-    queue: VecDeque<Bytes>,
-    queued: usize,
+    queue: WriteQueue,
     /// `None` once all of it is queued.
     body: Option<(B, Framed)>,
 }
@@ -40,16 +39,14 @@ enum Framed {
 
 /// No more than this waits to be written, in bytes, but for one piece.
 const QUEUE: usize = 64 * 1024;
-/// Pieces that one call writes.
-const SLICES: usize = 16;
 
 impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Upload<B> {
     /// Of this encoded head, and of a body with its declared length, where there is one.
     pub(crate) fn new(head: Bytes, body: Option<(B, Option<u64>)>) -> Self {
         let Some((body, length)) = body else { return Self { head, begun: false, whole: None } };
         let body = Some((body, length.map_or(Framed::Chunked, Framed::Length)));
-        let mut whole = Box::new(Whole { queue: VecDeque::with_capacity(4), queued: 0, body });
-        whole.push(head);
+        let mut whole = Box::new(Whole { queue: WriteQueue::new(), body });
+        whole.queue.push(head);
         Self { head: Bytes::new(), begun: false, whole: Some(whole) }
     }
 
@@ -106,18 +103,17 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Upload<B> {
     fn poll_write(&mut self, cx: &mut Context<'_>, connection: &LocalConnection) -> Poll<Result<(), ExchangeError>> {
         loop {
             let written = match &mut self.whole {
-                Some(whole) if !whole.queue.is_empty() => ready!(whole.poll_write(cx, connection)),
+                Some(whole) if !whole.queue.is_empty() => ready!(whole.queue.poll_write(cx, &connection.wire)),
                 None if !self.head.is_empty() => {
-                    let written = ready!(connection.poll_write(cx, &[IoSlice::new(&self.head)]));
-                    written.inspect(|len| self.head.advance(*len))
+                    match ready!(connection.wire.poll_write(cx, &[IoSlice::new(&self.head)])) {
+                        Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+                        written => written.map(|len| self.head.advance(len)),
+                    }
                 }
                 _ => return connection.wire.poll_flush(cx).map_err(ExchangeError::Write),
             };
-            match written {
-                Ok(0) => return Poll::Ready(Err(ExchangeError::Write(io::ErrorKind::WriteZero.into()))),
-                Ok(_) => self.begun = true,
-                Err(error) => return Poll::Ready(Err(ExchangeError::Write(error))),
-            }
+            written.map_err(ExchangeError::Write)?;
+            self.begun = true;
         }
     }
 }
@@ -125,7 +121,7 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Upload<B> {
 impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Whole<B> {
     /// Queues what has come of the body; ready once that is all of it.
     fn gather(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, ExchangeError> {
-        while self.queued < QUEUE {
+        while self.queue.len() < QUEUE {
             let Some((body, framed)) = &mut self.body else { return Ok(Poll::Ready(())) };
             let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else { return Ok(Poll::Pending) };
             match frame.transpose()?.map(http_body::Frame::into_data) {
@@ -134,9 +130,9 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Whole<B> {
                 Some(Ok(data)) => {
                     let start = framed.start(&data)?;
                     let is_chunk = *framed == Framed::Chunked;
-                    start.into_iter().chain([data]).for_each(|bytes| self.push(bytes));
+                    start.into_iter().chain([data]).for_each(|bytes| self.queue.push(bytes));
                     if is_chunk {
-                        self.push(Bytes::from_static(b"\r\n"));
+                        self.queue.push(Bytes::from_static(b"\r\n"));
                     }
                 }
                 Some(Err(frame)) => self.end(frame.trailers_ref())?,
@@ -158,39 +154,11 @@ impl<B: Body<Data = Bytes, Error = HopBodyError> + Unpin> Whole<B> {
                     }
                 }
                 end.extend_from_slice(b"\r\n");
-                self.push(end.freeze());
+                self.queue.push(end.freeze());
             }
             _ => {}
         }
         Ok(())
-    }
-
-    fn push(&mut self, bytes: Bytes) {
-        self.queued += bytes.len();
-        self.queue.push_back(bytes);
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>, connection: &LocalConnection) -> Poll<io::Result<usize>> {
-        let mut slices = [IoSlice::new(&[]); SLICES];
-        for (slice, bytes) in slices.iter_mut().zip(&self.queue) {
-            *slice = IoSlice::new(bytes);
-        }
-        let count = self.queue.len().min(SLICES);
-        let written = ready!(connection.poll_write(cx, &slices[..count]));
-        Poll::Ready(written.inspect(|len| self.on_written(*len)))
-    }
-
-    fn on_written(&mut self, mut written: usize) {
-        self.queued -= written;
-        while let Some(first) = self.queue.front_mut() {
-            let of_first = written.min(first.len());
-            first.advance(of_first);
-            written -= of_first;
-            if !first.is_empty() {
-                return;
-            }
-            self.queue.pop_front();
-        }
     }
 }
 

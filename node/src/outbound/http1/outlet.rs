@@ -1,13 +1,12 @@
 //! Answers on their way to a local client of HTTP/1.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::response::Parts;
 use http::{Response, StatusCode, Version};
@@ -19,6 +18,7 @@ use crate::hop_body::HopBodyError;
 use crate::outbound::answer_body::AnswerBody;
 use crate::outbound::interim::Interim;
 use crate::wire::Wire;
+use crate::write_queue::WriteQueue;
 
 /// What of a request says how its answer looks.
 #[derive(Debug, Clone, Copy)]
@@ -57,8 +57,6 @@ enum Framed {
     Close,
 }
 
-/// Pieces that one call writes.
-const SLICES: usize = 16;
 const CRLF: &[u8] = b"\r\n";
 
 /// Bytes to be written.
@@ -67,17 +65,17 @@ pub(super) struct Outlet<'s> {
     wire: &'s Wire,
     /// Something must be taken so often.
     patience: Duration,
-    queue: VecDeque<Bytes>,
+    queue: WriteQueue,
 }
 
 impl<'s> Outlet<'s> {
     pub(super) fn new(wire: &'s Wire, patience: Duration) -> Self {
-        Self { wire, patience, queue: VecDeque::with_capacity(4) }
+        Self { wire, patience, queue: WriteQueue::new() }
     }
 
     /// Sends these bytes.
     pub(super) async fn send_raw(&mut self, bytes: Bytes) -> io::Result<()> {
-        self.queue.push_back(bytes);
+        self.queue.push(bytes);
         self.flush().await
     }
 
@@ -86,7 +84,7 @@ impl<'s> Outlet<'s> {
         let mut head = start(interim.status);
         lines(&mut head, &interim.headers);
         head.put_slice(CRLF);
-        self.queue.push_back(head.freeze());
+        self.queue.push(head.freeze());
         self.flush().await
     }
 
@@ -100,7 +98,7 @@ impl<'s> Outlet<'s> {
             head.put_slice(CRLF);
         }
         head.put_slice(CRLF);
-        self.queue.push_back(head.freeze());
+        self.queue.push(head.freeze());
         self.flush().await
     }
 
@@ -114,7 +112,7 @@ impl<'s> Outlet<'s> {
         let (mut parts, body) = answer.into_parts();
         let framed = framed(&parts, &body, asked);
         let keeps_alive = asked.keeps_alive && framed != Framed::Close;
-        self.queue.push_back(head(&mut parts, &body, framed, asked, keeps_alive));
+        self.queue.push(head(&mut parts, &body, framed, asked, keeps_alive));
         if framed == Framed::Nothing {
             self.flush().await?;
             return Ok(keeps_alive);
@@ -161,7 +159,7 @@ impl<'s> Outlet<'s> {
         let is_chunked = framed == Framed::Chunked;
         let Some(frame) = frame else {
             if is_chunked {
-                self.queue.push_back(Bytes::from_static(b"0\r\n\r\n"));
+                self.queue.push(Bytes::from_static(b"0\r\n\r\n"));
             }
             return Ok(true);
         };
@@ -169,11 +167,13 @@ impl<'s> Outlet<'s> {
             Ok(data) if data.is_empty() => Ok(false),
             Ok(data) if is_chunked => {
                 let size = Bytes::from(format!("{:x}\r\n", data.len()));
-                self.queue.extend([size, data, Bytes::from_static(CRLF)]);
+                for piece in [size, data, Bytes::from_static(CRLF)] {
+                    self.queue.push(piece);
+                }
                 Ok(false)
             }
             Ok(data) => {
-                self.queue.push_back(data);
+                self.queue.push(data);
                 Ok(false)
             }
             Err(frame) => {
@@ -181,7 +181,7 @@ impl<'s> Outlet<'s> {
                     let mut end = BytesMut::from("0\r\n");
                     lines(&mut end, frame.trailers_ref().unwrap_or(&HeaderMap::new()));
                     end.put_slice(CRLF);
-                    self.queue.push_back(end.freeze());
+                    self.queue.push(end.freeze());
                 }
                 Ok(true)
             }
@@ -218,29 +218,7 @@ impl<'s> Outlet<'s> {
         if self.queue.is_empty() {
             return self.wire.poll_flush(cx);
         }
-        let mut slices = [IoSlice::new(&[]); SLICES];
-        for (slice, bytes) in slices.iter_mut().zip(&self.queue) {
-            *slice = IoSlice::new(bytes);
-        }
-        match ready!(self.wire.poll_write(cx, &slices[..self.queue.len().min(SLICES)]))? {
-            0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-            len => {
-                self.on_written(len);
-                Poll::Ready(Ok(()))
-            }
-        }
-    }
-
-    fn on_written(&mut self, mut written: usize) {
-        while let Some(first) = self.queue.front_mut() {
-            let of_first = written.min(first.len());
-            first.advance(of_first);
-            written -= of_first;
-            if !first.is_empty() {
-                return;
-            }
-            self.queue.pop_front();
-        }
+        self.queue.poll_write(cx, self.wire)
     }
 }
 
