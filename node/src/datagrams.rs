@@ -1,7 +1,9 @@
 //! A flow of UDP between a local program and the hop: in QUIC datagrams, which may be lost as others may, and where one is too large for a
 //! packet, or the hop runs over TCP, on the flow's stream, each behind its length.
 
+use std::cell::RefCell;
 use std::future::Future;
+use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -9,6 +11,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use starling_transport::drain::DrainWatch;
 use starling_transport::{DatagramRecv, DatagramSend, RecvHalf, SendHalf, StreamError, Unsent};
+use tokio::net::UdpSocket;
 use tokio::time::Instant;
 
 use crate::plane::Plane;
@@ -22,6 +25,30 @@ pub(crate) const MAX: usize = u16::MAX as usize;
 /// are done.
 const SILENCE_OF_DRAIN: Duration = Duration::from_secs(1);
 const LAST_WORD: Duration = Duration::from_secs(5);
+
+thread_local! {
+    /// All sockets of a shard receive into one room: an idle flow costs no buffer.
+    static ROOM: RefCell<Box<[u8]>> = RefCell::new(vec![0; MAX].into());
+}
+
+/// The next datagram of a socket, and what `receive` says of it. May be dropped and called again.
+///
+/// # Errors
+/// Those of the socket.
+pub(crate) async fn next_of<R>(
+    socket: &UdpSocket,
+    receive: impl Fn(&mut [u8]) -> io::Result<(usize, R)> + Send,
+) -> io::Result<(Bytes, R)> {
+    loop {
+        socket.readable().await?;
+        let received =
+            ROOM.with_borrow_mut(|room| receive(room).map(|(len, what)| (Bytes::copy_from_slice(&room[..len]), what)));
+        match received {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            received => return received,
+        }
+    }
+}
 
 /// What comes from a local program.
 pub(crate) trait Source: Send {

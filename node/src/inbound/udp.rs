@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use starling_proto::ErrorCode;
 use starling_proto::mesh::v1;
 use starling_transport::{RecvHalf, SendHalf};
@@ -32,10 +32,7 @@ pub(super) async fn serve(arrival: &Arrival, mut send: SendHalf, recv: RecvHalf)
     }
     let counts = Arc::<Counts>::default();
     record.on_switched(&counts);
-    let ends = (
-        FromApplication { arrival, socket: &socket, room: BytesMut::new() },
-        ToApplication { arrival, socket: &socket },
-    );
+    let ends = (FromApplication { arrival, socket: &socket }, ToApplication { arrival, socket: &socket });
     record.on_carried(datagrams::carry(&arrival.shard.plane, &counts, ends, (send, recv)).await);
 }
 
@@ -51,16 +48,15 @@ async fn open(arrival: &Arrival) -> io::Result<UdpSocket> {
 struct FromApplication<'s> {
     arrival: &'s Arrival,
     socket: &'s UdpSocket,
-    room: BytesMut,
 }
 
 impl datagrams::Source for FromApplication<'_> {
     async fn next(&mut self) -> Bytes {
         loop {
-            self.room.reserve(datagrams::MAX);
-            let received = self.socket.recv_buf(&mut self.room).await;
-            if reached(self.arrival, &received) {
-                return self.room.split().freeze();
+            let received = datagrams::next_of(self.socket, |room| Ok((self.socket.try_recv(room)?, ()))).await;
+            reached(self.arrival, &received);
+            if let Ok((datagram, ())) = received {
+                return datagram;
             }
         }
     }
@@ -79,8 +75,7 @@ impl datagrams::Sink for ToApplication<'_> {
 }
 
 /// A program that is not there answers, by the system, that its port is closed.
-fn reached(arrival: &Arrival, outcome: &io::Result<usize>) -> bool {
+fn reached<R>(arrival: &Arrival, outcome: &io::Result<R>) {
     let refused = outcome.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
     arrival.offer.on_reached(!refused);
-    outcome.is_ok()
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use starling_proto::ServiceName;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
@@ -51,15 +51,13 @@ impl UdpWay {
 /// Takes what local programs send to `way`, until the node drains.
 pub(crate) async fn serve(shard: Arc<Shard>, way: Arc<UdpWay>) {
     let mut drain = shard.plane.drain.clone();
-    let mut room = BytesMut::new();
     loop {
-        room.reserve(datagrams::MAX);
         let received = tokio::select! {
-            received = way.socket.recv_buf_from(&mut room) => received,
+            received = datagrams::next_of(&way.socket, |room| way.socket.try_recv_from(room)) => received,
             () = drain.started() => return,
         };
         match received {
-            Ok((_, peer)) => take(&shard, &way, peer, room.split().freeze()),
+            Ok((datagram, peer)) => take(&shard, &way, peer, datagram),
             Err(error) => {
                 // What a program does not take any more comes back as an error of the next call.
                 tracing::trace!(%error, "a socket of datagrams");
