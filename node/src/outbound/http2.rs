@@ -74,7 +74,7 @@ where
         Ok(Ok(connection)) => {
             let shared =
                 Arc::new(Shared { shard, caller, way, streams: AtomicUsize::new(0), resets: AtomicUsize::new(0) });
-            accept(connection, &shared, limits.idle_timeout).await;
+            accept(connection, &shared, &limits).await;
         }
         Ok(Err(error)) => count(&shard, &error),
         Err(_) => shard.plane.telemetry.on_rejected(Rejected::SlowHead),
@@ -94,20 +94,21 @@ fn builder(limits: &Limits) -> Builder {
     builder
 }
 
-async fn accept<S>(mut connection: Connection<S, Bytes>, shared: &Arc<Shared>, idle_timeout: Duration)
+async fn accept<S>(mut connection: Connection<S, Bytes>, shared: &Arc<Shared>, limits: &Limits)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut drain = shared.shard.plane.drain.clone();
-    let (mut ends, mut was_idle) = (false, false);
+    let (mut ends, mut idle) = (false, Duration::ZERO);
     let mut begun = 0;
-    let mut looks = tokio::time::interval_at(Instant::now() + idle_timeout, idle_timeout);
+    let period = limits.header_timeout;
+    let mut looks = tokio::time::interval_at(Instant::now() + period, period);
     loop {
         tokio::select! {
             biased;
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
-                    was_idle = false;
+                    idle = Duration::ZERO;
                     begun += 1;
                     let resets = shared.resets.load(Relaxed);
                     if resets > RESETS && resets > begun / OF_STREAMS && !ends {
@@ -135,13 +136,17 @@ where
                 ends = true;
                 connection.graceful_shutdown();
             }
-            _ = looks.tick(), if !ends => {
-                let is_idle = shared.streams.load(Relaxed) == 0;
-                if is_idle && std::mem::replace(&mut was_idle, true) {
+            _ = looks.tick() => {
+                if ends && shared.streams.load(Relaxed) == 0 {
+                    // The client was told, and did not go.
+                    return;
+                }
+                idle = if shared.streams.load(Relaxed) == 0 { idle + period } else { Duration::ZERO };
+                // Where others wait for a place, those that only might be used again make room.
+                let is_in_the_way = !idle.is_zero() && shared.shard.places.available_permits() == 0;
+                if !ends && (idle > limits.idle_timeout || is_in_the_way) {
                     ends = true;
                     connection.graceful_shutdown();
-                } else {
-                    was_idle = is_idle;
                 }
             }
         }

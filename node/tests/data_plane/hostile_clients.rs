@@ -273,3 +273,23 @@ async fn requests_without_end_and_without_a_reader_stop_at_a_bound() {
     assert!(scene.web.memory() < before + COST, "{} and {before}", scene.web.memory());
     flooding.iter().for_each(tokio::task::JoinHandle::abort);
 }
+
+#[tokio::test]
+async fn connections_that_do_nothing_make_room_for_those_that_ask() {
+    const DESCRIPTORS: u32 = 300;
+    let backend = Backend::says("served").await;
+    let world = World::new();
+    let _orders = world.node("orders-1").offers("orders", backend.address).start();
+    let web = world.node("web-1").hasty().reaches("orders").spawn_with(DESCRIPTORS);
+    web.finds("orders", 1).await;
+    for hello in [Vec::new(), frames::hello()] {
+        let mut idle = Vec::new();
+        // Half of all descriptors are places.
+        for _ in 0..DESCRIPTORS / 2 + 20 {
+            let mut stream = TcpStream::connect(web.way("orders")).await.unwrap();
+            stream.write_all(&hello).await.unwrap();
+            idle.push(stream);
+        }
+        assert_eq!(call(web.way("orders"), get("/")).await.status, 200);
+    }
+}

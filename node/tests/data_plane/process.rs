@@ -18,9 +18,19 @@ pub(crate) struct Process {
 impl Plan<'_> {
     /// Starts it as a process.
     pub(crate) fn spawn(self) -> Process {
+        self.spawn_by(Command::new(env!("CARGO_BIN_EXE_starling")))
+    }
+
+    /// Starts it as a process that may have so many descriptors.
+    pub(crate) fn spawn_with(self, descriptors: u32) -> Process {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={descriptors}")).arg(env!("CARGO_BIN_EXE_starling"));
+        self.spawn_by(command)
+    }
+
+    fn spawn_by(self, mut command: Command) -> Process {
         let (place, _) = self.write();
         let log = std::fs::File::create(place.dir.join("agent.log")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_starling"));
         command.args(["agent", "-c"]).arg(place.dir.join("starling.toml"));
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         Process { child, place }
