@@ -1,8 +1,11 @@
 //! Memory that bytes of local connections are read into.
 
 use std::cell::RefCell;
+use std::io;
 
 use bytes::BytesMut;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
 
 /// The most that one read takes, in bytes.
 pub(crate) const READ_SIZE: usize = 64 * 1024;
@@ -22,4 +25,22 @@ pub(crate) fn read<R>(read: impl FnOnce(&mut BytesMut) -> R) -> (R, BytesMut) {
         }
         (read(block), block.split())
     })
+}
+/// Reads what there is into the room of `block`, without waiting; 0 at the end. A read that leaves room has read all: the stream counts as
+/// drained then, and is not read once more only to hear that nothing is there.
+///
+/// # Errors
+/// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is nothing, and those of the stream.
+pub(crate) fn receive(stream: &TcpStream, block: &mut BytesMut) -> io::Result<usize> {
+    let mut read_all = None;
+    let read = stream.try_io(Interest::READABLE, || {
+        let room = block.capacity() - block.len();
+        let read = stream.try_read_buf(block)?;
+        if read > 0 && read < room {
+            read_all = Some(read);
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(read)
+    });
+    read_all.map_or(read, Ok)
 }

@@ -51,7 +51,7 @@ impl Wire {
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>, block: &mut BytesMut) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => loop {
-                match stream.try_read_buf(block) {
+                match blocks::receive(stream, block) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(stream.poll_read_ready(cx))?,
                     read => return Poll::Ready(read),
                 }

@@ -99,7 +99,7 @@ pub(super) async fn serve(shard: Arc<Shard>, stream: TcpStream, to: Destination,
 async fn read(stream: &TcpStream) -> io::Result<Bytes> {
     loop {
         stream.readable().await?;
-        let (result, bytes) = blocks::read(|block| stream.try_read_buf(block));
+        let (result, bytes) = blocks::read(|block| blocks::receive(stream, block));
         match result {
             Ok(_) => return Ok(bytes.freeze()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -24,7 +24,7 @@ impl Source for TcpSource {
     async fn next(&mut self) -> io::Result<Bytes> {
         loop {
             self.0.readable().await?;
-            let (result, bytes) = blocks::read(|block| self.0.try_read_buf(block));
+            let (result, bytes) = blocks::read(|block| blocks::receive(self.0.as_ref(), block));
             match result {
                 Ok(_) => return Ok(bytes.freeze()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -57,6 +57,8 @@ enum Framed {
     Close,
 }
 
+/// A piece of a body that is copied behind its head, at most.
+const SHORT: usize = 4096;
 const CRLF: &[u8] = b"\r\n";
 
 /// Bytes to be written.
@@ -112,8 +114,9 @@ impl<'s> Outlet<'s> {
         let (mut parts, body) = answer.into_parts();
         let framed = framed(&parts, &body, asked);
         let keeps_alive = asked.keeps_alive && framed != Framed::Close;
-        self.queue.push(head(&mut parts, &body, framed, asked, keeps_alive));
+        let mut head = head(&mut parts, &body, framed, asked, keeps_alive);
         if framed == Framed::Nothing {
+            self.queue.push(head.freeze());
             self.flush().await?;
             return Ok(keeps_alive);
         }
@@ -123,6 +126,14 @@ impl<'s> Outlet<'s> {
             Poll::Ready(frame) => Some(frame),
             Poll::Pending => None,
         };
+        // A short one in the same piece: that is cheaper to write than two.
+        if let Some(Some(Ok(frame))) = &mut next
+            && framed == Framed::Length
+            && let Some(data) = frame.data_mut().filter(|data| data.len() <= SHORT)
+        {
+            head.put_slice(&data.split_off(0));
+        }
+        self.queue.push(head.freeze());
         loop {
             let frame = if let Some(frame) = next.take() {
                 frame
@@ -130,7 +141,7 @@ impl<'s> Outlet<'s> {
                 self.flush().await?;
                 self.wait(body.as_mut(), inlet).await?
             };
-            if self.queue_frame(frame, framed)? {
+            if self.queue_frame(frame, framed)? || (framed == Framed::Length && body.is_end_stream()) {
                 self.flush().await?;
                 return Ok(keeps_alive);
             }
@@ -235,7 +246,7 @@ fn framed(parts: &Parts, body: &AnswerBody, asked: Asked) -> Framed {
     }
 }
 
-fn head(parts: &mut Parts, body: &AnswerBody, framed: Framed, asked: Asked, keeps_alive: bool) -> Bytes {
+fn head(parts: &mut Parts, body: &AnswerBody, framed: Framed, asked: Asked, keeps_alive: bool) -> BytesMut {
     let mut head = start(parts.status);
     match framed {
         Framed::Length => {
@@ -262,7 +273,7 @@ fn head(parts: &mut Parts, body: &AnswerBody, framed: Framed, asked: Asked, keep
         (true, _) => {}
     }
     head.put_slice(CRLF);
-    head.freeze()
+    head
 }
 
 fn start(status: StatusCode) -> BytesMut {
