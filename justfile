@@ -29,6 +29,10 @@ reach:
 churn *ARGS:
     cargo run --release -p starling-chaos -- churn {{ARGS}}
 
+# how soon a service that speaks first is heard over a long path, with --rtt MS, --connections N, --json
+first-byte *ARGS:
+    cargo run --release -p starling-chaos -- first-byte {{ARGS}}
+
 # a hundred real nodes beside as many agents of serf, in one run (root; STARLING_PEERS names the measuring tools)
 serf *ARGS:
     cargo run --release -p starling-chaos -- serf {{ARGS}}

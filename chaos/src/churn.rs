@@ -5,7 +5,6 @@
 //! obeys: it resets, hangs up, answers early). How the threads interleave is not, and need not be: what is held to account
 //! holds under every order.
 
-mod agents;
 mod census;
 mod http1;
 mod http1_client;
@@ -28,11 +27,13 @@ use rand::{RngExt, SeedableRng};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use agents::Agents;
 use census::Census;
 pub use census::Held;
 use ledger::{Ledger, Outcome};
 pub use report::ChurnReport;
+
+use crate::pair::{Addresses, Offer, Pair};
+use crate::services::{Services, listen};
 
 /// What to play.
 #[derive(Debug, Clone, Copy)]
@@ -72,9 +73,10 @@ struct Ways {
 #[track_caller]
 pub fn play(plan: &ChurnPlan) -> ChurnReport {
     let ledger = Arc::new(Ledger::default());
-    let services = Services::start(&ledger);
-    let mut agents = Agents::start(services.addresses);
-    let ways = agents.wait_until_whole();
+    let (services, offers) = serve(&ledger);
+    let mut agents = Pair::start(Addresses::claim(), offers, false);
+    agents.wait_until_whole();
+    let ways = Ways::of(&agents);
     let started = Instant::now();
     let wave = |number: u64, requests: u64| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -89,7 +91,7 @@ pub fn play(plan: &ChurnPlan) -> ChurnReport {
     let whole = Census::at_rest(&agents, Some(&warm));
     let took = started.elapsed();
     let ended = agents.ended().into_iter().chain(agents.panics()).collect();
-    services.stop();
+    drop(services);
     ChurnReport::new(plan, &ledger, &[warm, half, whole], ended, took)
 }
 
@@ -163,64 +165,33 @@ impl Session {
     }
 }
 
-/// The services, on a thread of their own.
-struct Services {
-    addresses: Addresses,
-    stop: Option<tokio::sync::oneshot::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-/// Where they listen.
-#[derive(Debug, Clone, Copy)]
-struct Addresses {
-    http1: SocketAddr,
-    http2: SocketAddr,
-    tcp: SocketAddr,
-    first: SocketAddr,
-}
-
-impl Services {
-    fn start(ledger: &Arc<Ledger>) -> Self {
-        let (tell, told) = std::sync::mpsc::channel();
-        let (stop, stopped) = tokio::sync::oneshot::channel();
-        let ledger = Arc::clone(ledger);
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async move {
-                let addresses = Addresses {
-                    http1: serve(&ledger, http1_server::serve).await,
-                    http2: serve(&ledger, http2_server::serve).await,
-                    tcp: serve(&ledger, |stream, ledger| tcp::serve(stream, ledger, false)).await,
-                    first: serve(&ledger, |stream, ledger| tcp::serve(stream, ledger, true)).await,
-                };
-                tell.send(addresses).expect("somebody listens");
-                let _ = stopped.await;
-            });
-        });
-        let addresses = told.recv().expect("the services listen");
-        Self { addresses, stop: Some(stop), thread: Some(thread) }
-    }
-
-    fn stop(mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            thread.join().expect("no service panics");
-        }
+impl Ways {
+    fn of(agents: &Pair) -> Self {
+        let [http1, http2, detected, tcp, first] =
+            ["http1", "http2", "detected", "tcp", "first"].map(|name| agents.way(name));
+        Self { http1, http2, detected, tcp, first }
     }
 }
 
-async fn serve<F>(ledger: &Arc<Ledger>, serve: impl Fn(TcpStream, Arc<Ledger>) -> F + Send + 'static) -> SocketAddr
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
+/// Starts the services.
+fn serve(ledger: &Arc<Ledger>) -> (Services, Vec<Offer>) {
     let ledger = Arc::clone(ledger);
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let _ = stream.set_nodelay(true);
-            tokio::spawn(serve(stream, Arc::clone(&ledger)));
-        }
-    });
-    address
+    Services::start(move || async move {
+        let each = || Arc::clone(&ledger);
+        let own = each();
+        let http1 = listen(move |stream| http1_server::serve(stream, Arc::clone(&own))).await;
+        let own = each();
+        let http2 = listen(move |stream| http2_server::serve(stream, Arc::clone(&own))).await;
+        let own = each();
+        let tcp = listen(move |stream| tcp::serve(stream, Arc::clone(&own), false)).await;
+        let own = each();
+        let first = listen(move |stream| tcp::serve(stream, Arc::clone(&own), true)).await;
+        vec![
+            Offer { name: "http1", protocol: "http", port: 9001, address: http1 },
+            Offer { name: "http2", protocol: "http2", port: 9002, address: http2 },
+            Offer { name: "detected", protocol: "detect", port: 9003, address: http1 },
+            Offer { name: "tcp", protocol: "tcp", port: 9004, address: tcp },
+            Offer { name: "first", protocol: "detect", port: 9005, address: first },
+        ]
+    })
 }

@@ -7,6 +7,7 @@
 //! - [`reach`]: what a mesh must reach on five hosts, with figures
 //! - [`footprint`]: what a node costs its host
 //! - [`churn`]: requests over connections that are opened, cut and half-closed at random, on loopback
+//! - [`first_byte`]: how soon a service that speaks first is heard over a long path
 //! - [`serf`]: a hundred real nodes beside as many agents of serf
 //! - [`sim`]: a mesh of hundreds of engines on virtual time, with no process at all
 //! - [`wait_until`]: a condition with a deadline; [`binary`]: the programs under test
@@ -17,13 +18,16 @@
 
 pub mod binary;
 pub mod churn;
+pub mod first_byte;
 pub mod footprint;
 mod host;
 mod load;
 mod mesh;
 mod net;
+mod pair;
 pub mod reach;
 pub mod serf;
+mod services;
 pub mod sim;
 mod usage;
 mod wait;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use starling_chaos::churn::{self, ChurnPlan};
+use starling_chaos::first_byte::{self, FirstBytePlan};
 use starling_chaos::footprint;
 use starling_chaos::reach::{self, Fault};
 use starling_chaos::serf::{self, Comparison};
@@ -41,6 +42,9 @@ enum Verb {
     /// Sends requests through two agents on loopback, over connections that are opened, cut and half-closed at random. Exits with 1
     /// if one got another's answer, or if anything leaked.
     Churn(Churn),
+    /// Measures how soon a service that speaks first is heard through two agents on loopback, with a long path between them. Exits
+    /// with 1 if the mesh adds more than one round trip.
+    FirstByte(FirstByte),
     /// Sends GET requests at a fixed rate that does not wait for answers. Exits with 1 if any failed.
     Load(Load),
     /// Plays a scenario on virtual time: the real engine on a simulated network. Exits with 1 if a bound is missed.
@@ -75,6 +79,19 @@ struct Churn {
     seed: u64,
     /// Connections at a time.
     #[arg(long, default_value_t = 48, value_parser = clap::value_parser!(u16).range(1..=400))]
+    connections: u16,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+struct FirstByte {
+    /// The path's round trip, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 40, value_parser = clap::value_parser!(u64).range(2..=2_000))]
+    rtt: u64,
+    /// Connections to each of two services, behind the first.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     connections: u16,
     /// Print JSON.
     #[arg(long)]
@@ -150,6 +167,7 @@ fn main() -> ExitCode {
         Verb::Reach { only } => reach_all(only),
         Verb::Serf(serf) => beside_serf(&serf),
         Verb::Churn(churn) => churn_all(&churn),
+        Verb::FirstByte(first) => first_bytes(&first),
         Verb::Load(load) => run(load),
         Verb::Sim(sim) => simulate(&sim),
     };
@@ -281,6 +299,19 @@ fn beside_serf(options: &Serf) -> anyhow::Result<()> {
 fn churn_all(churn: &Churn) -> anyhow::Result<()> {
     let Churn { requests, seed, connections, json } = *churn;
     let report = churn::play(&ChurnPlan { requests, seed, connections: connections.into() });
+    if json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{report}");
+    }
+    ensure!(report.is_good(), "something is not as it must be");
+    Ok(())
+}
+
+fn first_bytes(options: &FirstByte) -> anyhow::Result<()> {
+    let FirstByte { rtt, connections, json } = *options;
+    let plan = FirstBytePlan { round_trip: Duration::from_millis(rtt), connections: connections.into() };
+    let report = first_byte::measure(&plan);
     if json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {

@@ -1,12 +1,11 @@
 //! What both agents hold, once nothing is asked of them.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::agents::{Agent, Agents};
+use crate::pair::metrics::{metrics, sum};
+use crate::pair::{Agent, Pair};
 use crate::usage::memory;
 
 /// What is kept for the next request is let go of within this (idle connections, the goodbye of others).
@@ -39,7 +38,7 @@ pub(super) struct Census {
 
 impl Census {
     /// Waits until no more is held than `before`, or, for the first time, until what is held stays the same.
-    pub(super) fn at_rest(agents: &Agents, before: Option<&Self>) -> Self {
+    pub(super) fn at_rest(agents: &Pair, before: Option<&Self>) -> Self {
         let start = Instant::now();
         let mut last = Self::now(agents);
         loop {
@@ -56,7 +55,7 @@ impl Census {
         }
     }
 
-    fn now(agents: &Agents) -> Self {
+    fn now(agents: &Pair) -> Self {
         Self { caller: Held::of(&agents.caller), server: Held::of(&agents.server) }
     }
 
@@ -99,41 +98,5 @@ impl Held {
             open_tcp: sum(&text, "starling_tcp_open_connections", ""),
             resident: memory(agent.pid(), "VmRSS"),
         }
-    }
-}
-
-/// The sum of a metric's series with such a label; 0 if there is none.
-pub(super) fn gauge(admin: SocketAddr, name: &str, label: &str) -> u64 {
-    sum(&metrics(admin), name, label)
-}
-
-fn sum(text: &str, name: &str, label: &str) -> u64 {
-    let series = text.lines().filter(|line| {
-        line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])) && line.contains(label)
-    });
-    series.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
-}
-
-/// All metrics of an agent; nothing if it does not answer.
-fn metrics(admin: SocketAddr) -> String {
-    let read = || {
-        let mut stream = TcpStream::connect(admin)?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: agent\r\nconnection: close\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        Ok::<_, std::io::Error>(text)
-    };
-    read().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn series_of_one_name_are_summed() {
-        let text = "a 1\na{x=\"1\"} 2\na{x=\"2\"} 3\nab 7\n# a 9\n";
-        assert_eq!((sum(text, "a", ""), sum(text, "a", "x=\"2\""), sum(text, "c", "")), (6, 3, 0));
     }
 }
