@@ -13,8 +13,11 @@ def hold(held, release, *kinds):
     for kind in kinds:
         port, count, text = kind.split(":", 2)
         for number in range(int(count)):
-            connection = socket.create_connection(("127.0.0.1", int(port)), timeout=60)
-            connection.sendall(text.encode().decode("unicode_escape").encode("latin1"))
+            try:
+                connection = socket.create_connection(("127.0.0.1", int(port)), timeout=60)
+                connection.sendall(text.encode().decode("unicode_escape").encode("latin1"))
+            except ConnectionResetError:
+                continue  # It leads to nothing, and was reset before connect() had returned.
             connections.append(connection)
     open(held, "w").close()
     while not os.path.exists(release):
