@@ -188,9 +188,9 @@ fn a_body_that_is_not_what_its_key_says_is_refused() {
 #[test]
 fn what_a_newer_node_offers_is_passed_on_unread() {
     let (mut owner, mut reader) = (Owner::new(1, 5), reader());
-    let grpc = owner.set(ORDERS, body(&v1::ServiceRecord { protocol: v1::Protocol::Grpc.into(), ..orders() }));
+    let newer = owner.set(ORDERS, body(&v1::ServiceRecord { protocol: 1_000, ..orders() }));
     let other = owner.set("policy/head", "?");
-    owner.give(&mut reader, ORDERS, &grpc).unwrap();
+    owner.give(&mut reader, ORDERS, &newer).unwrap();
     owner.give(&mut reader, "policy/head", &other).unwrap();
     assert_eq!((reader.services().count(), reader.values().count()), (0, 2));
 }
