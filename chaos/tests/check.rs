@@ -1,7 +1,7 @@
 //! What an operator finds with `starling check`, and does with `starling force-leave`, on real hosts.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use starling_chaos::{MeshOfHosts, MeshPlan, Program, binary, wait_until};
@@ -115,8 +115,12 @@ fn a_node_that_reaches_no_seed_says_that_it_is_alone() {
 #[test]
 fn a_node_whose_identity_was_copied_to_another_host_says_so() {
     let mut mesh = mesh("copied", 3);
-    // The image of host 1 is started once more, on host 2.
+    // The image of host 1 is started once more, on host 2: in a later second, since generations are seconds, and of two in one neither is
+    // the later one.
     mesh.kill9(2);
+    let second = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let first = second();
+    wait_until(SOON, "the next second", || second() > first);
     let host = mesh.host(2);
     let text = fs::read_to_string(mesh.node(1).config()).unwrap();
     let text = text.replace(&mesh.host(1).address().to_string(), &host.address().to_string());
