@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderName};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Method, Version};
+use http::{Method, StatusCode, Version};
 use starling_proto::head::{Head, RequestHead};
 use starling_proto::mesh::v1::Protocol;
 
@@ -56,6 +56,11 @@ impl<'r> Asked<'r> {
             no_body,
             takes_interim,
         }
+    }
+
+    /// Has an answer with this status no body, whatever length it tells (RFC 9110, section 8.6)?
+    pub(super) fn leaves_out_body(&self, status: StatusCode) -> bool {
+        self.parts.method == Method::HEAD || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status)
     }
 
     /// Does it ask for another protocol?

@@ -163,7 +163,10 @@ impl Call<'_> {
         let body = if head.no_body {
             HopBody::empty(download)
         } else {
-            HopBody::new(recv, head.has_content_length.then_some(head.content_length), download)
+            // Its end may come behind its head, as a frame of its own.
+            let leaves_out = self.asked.leaves_out_body(status).then_some(0);
+            let declared = || head.has_content_length.then_some(head.content_length);
+            HopBody::new(recv, leaves_out.or_else(declared), download)
         };
         let body = if self.deadline.is_declared() {
             AnswerBody::Timed(body, Box::pin(tokio::time::sleep_until(self.deadline.at().into())))

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::backend::{Backend, read_head};
-use crate::caller::{call, get, post, with};
+use crate::caller::{call, exchange, get, post, with};
 use crate::hosts::{World, eventually, soon};
 
 /// A service that speaks HTTP/2 only, and does with each stream what `serve` does.
@@ -316,4 +316,33 @@ async fn an_upload_that_its_caller_breaks_off_is_never_taken_for_a_whole_one() {
     drop(stream);
     eventually("the service hears of it", || broken.load(Ordering::Relaxed) == 2).await;
     assert_eq!(whole.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn an_answer_to_head_tells_a_length_and_may_end_behind_its_head() {
+    let backend = h2_backend(|_, mut respond| async move {
+        let head = Response::builder().header("content-length", "44").body(()).unwrap();
+        let mut stream = respond.send_response(head, false).unwrap();
+        stream.send_data(Bytes::new(), true).unwrap();
+    })
+    .await;
+    let world = World::new();
+    let _orders = world.node("orders-1").offers_speaking("orders", backend.address, "http2").start();
+    let web = world.node("web-1").reaches("orders").start();
+    web.finds("orders", 1).await;
+    let head = "HEAD / HTTP/1.1\r\nhost: orders.mesh\r\nconnection: close\r\n\r\n";
+    // The race is whether the end has come when the head is passed on.
+    for _ in 0..20 {
+        let (answer, _) = exchange(web.way("orders"), head.as_bytes()).await;
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("content-length: 44\r\n"), "{answer}");
+        let stream = TcpStream::connect(web.way("orders")).await.unwrap();
+        let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::head("http://orders.mesh/").body(()).unwrap();
+        let (response, _) = sender.send_request(request, true).unwrap();
+        let answer = soon("an answer", response).await.unwrap();
+        assert_eq!((answer.status().as_u16(), &answer.headers()["content-length"]), (200, &"44".parse().unwrap()));
+        assert!(soon("its end", read(answer.into_body())).await.unwrap().0.is_empty());
+    }
 }
