@@ -26,6 +26,7 @@ pub(crate) fn read<R>(read: impl FnOnce(&mut BytesMut) -> R) -> (R, BytesMut) {
         (read(block), block.split())
     })
 }
+
 /// Reads what there is into the room of `block`, without waiting; 0 at the end. A read that leaves room has read all: the stream counts as
 /// drained then, and is not read once more only to hear that nothing is there.
 ///

@@ -100,7 +100,7 @@ pub(crate) async fn carry(
     let ended = tokio::select! {
         error = sending => Err(error),
         ended = receiving => ended,
-        () = vigil.keep(&connection, counts) => unreachable!("it never ends"),
+        never = vigil.keep(&connection, counts) => match never {},
         () = activity.over(plane.limits.flow_timeout, plane.drain.clone()) => Ok(()),
     };
     plane.telemetry.on_dropped(DroppedDatagram::QueueFull, incoming.missed());

@@ -108,7 +108,7 @@ pub(crate) async fn relay(
         tokio::select! {
             biased;
             ended = both => ended,
-            () = vigil.keep(&connection, counts) => unreachable!("it never ends"),
+            never = vigil.keep(&connection, counts) => match never {},
         }
     };
     match &ended {

@@ -1,6 +1,7 @@
 //! The time in which a tunnel carries something counts as a request of its connection: silence is then looked for, so that a tunnel over a path
 //! that is gone breaks in about a second, and not with the connection's idle timeout. One that is idle costs nothing.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ impl Vigil {
     }
 
     /// Counts the tunnel as a request while `counts` rise. Never ends; to be polled beside what is carried.
-    pub(crate) async fn keep(&self, connection: &Connection, counts: &Counts) {
+    pub(crate) async fn keep(&self, connection: &Connection, counts: &Counts) -> Infallible {
         loop {
             self.wake.notified().await;
             let _request = connection.begin_request();

@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::UdpSocket;
+use tokio::sync::Notify;
 
 use crate::hosts::{Plan, Running, World, eventually, soon};
 
@@ -21,21 +21,19 @@ async fn echo() -> SocketAddr {
     address
 }
 
-/// The same, half a second later: that is the service, and no test waits for it.
-async fn slow_echo() -> SocketAddr {
-    let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
-    let address = socket.local_addr().unwrap();
+/// The same, but that each answer waits until it is told to go.
+async fn slow_echo() -> (SocketAddr, Arc<Notify>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (address, go) = (socket.local_addr().unwrap(), Arc::new(Notify::new()));
+    let gate = Arc::clone(&go);
     tokio::spawn(async move {
         let mut room = vec![0; 65_536];
         while let Ok((len, peer)) = socket.recv_from(&mut room).await {
-            let (socket, datagram) = (Arc::clone(&socket), room[..len].to_vec());
-            tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_millis(500)).await;
-                socket.send_to(&datagram, peer).await
-            });
+            gate.notified().await;
+            let _ = socket.send_to(&room[..len], peer).await;
         }
     });
-    address
+    (address, go)
 }
 
 const WAY: u16 = 5300;
@@ -113,14 +111,22 @@ async fn over_tcp_the_stream_of_a_flow_carries_all() {
 #[tokio::test]
 async fn a_node_that_drains_waits_for_a_last_answer_and_not_for_flows_that_are_silent() {
     let world = World::new();
-    let (names, web) = (names(&world, slow_echo().await), web(&world).start());
+    let (service, go) = slow_echo().await;
+    let (names, web) = (names(&world, service), web(&world).start());
     web.finds("names", 1).await;
     let socket = socket(&web).await;
+    go.notify_one();
     assert_eq!(ask(&socket, b"one").await, b"one");
     socket.send(b"two").await.unwrap();
     eventually("it is there", || names.metric("starling_udp_sent_total", &[]) == 1 && sent(&web, "\"datagram\"") == 2)
         .await;
     let (stopped, answer) = tokio::join!(names.stop(), async {
+        eventually("others hear that it drains", || {
+            let endpoints = web.source.endpoints(&"names".parse().unwrap()).unwrap_or_default();
+            endpoints.iter().all(|endpoint| endpoint.state == "draining")
+        })
+        .await;
+        go.notify_one();
         let mut room = [0; 8];
         let len = soon("the last answer", socket.recv(&mut room)).await.unwrap();
         room[..len].to_vec()
